@@ -1,0 +1,19 @@
+"""A ready WebSocket server that you program like a UNIX pipeline.
+
+A map of the package, from the command to the wire:
+
+- `cli`, `options`, `config`, `importer`: what the command line, the environment and the file say
+- `runner`: the life of a server: start, serve, drain, stop
+- `server`: one connection and the server it belongs to; which event runs which chain
+- `filters`: the chains (`filters.base`) and the bundled filters, one file each
+- `users`: who is connected, and how what is sent leaves in one write per loop turn
+- `server_protocol`: handshake, frames, close codes; the only place that knows the engine
+- `storage_objects`: what filters remember about clients
+- `frames`, `typing`: the vocabulary of all of them
+"""
+
+from .typing import DropMessage, Message, RejectHandshake, Request
+
+__version__ = "1.0.0.dev0"
+
+__all__ = ["DropMessage", "Message", "RejectHandshake", "Request", "__version__"]

@@ -1,0 +1,62 @@
+"""The command `fws_server`: from arguments to an exit code.
+
+What belongs here: the order of a start, and how errors and the log look. What does not: running the
+server (`runner`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from .config import ConfigError, resolve
+from .importer import ModuleError, import_filters, import_storage
+from .options import default_parser
+from .runner import StartError, run
+
+__all__ = ["main"]
+
+WRONG_USAGE = 2
+CANNOT_START = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; return the exit code.
+
+    0 is a clean stop, 1 means that it could not start, 2 that it was told to do what it cannot.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        storage_class = import_storage(os.environ.get("STORAGE_OBJECT_MODULE"))
+        parser = storage_class.parser(default_parser())
+        options, warnings = resolve(
+            parser, sys.argv[1:] if arguments is None else arguments, os.environ
+        )
+        _set_up_logging(options.log_level)
+        warnings += import_filters(options.filters)
+        for warning in warnings:
+            logging.getLogger(__name__).warning(warning)
+        return run(options, storage_class)
+    except (ConfigError, ModuleError) as error:
+        return _complain(error, WRONG_USAGE)
+    except StartError as error:
+        return _complain(error, CANNOT_START)
+
+
+def _complain(error: Exception, exit_code: int) -> int:
+    print(f"fws_server: {error}", file=sys.stderr)
+    return exit_code
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    if hasattr(sys.stdout, "reconfigure"):
+        # A terminal that cannot show a character must not fail the filter that prints it.
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,0 +1,159 @@
+"""Where the value of an option comes from: command line, environment, file, default.
+
+Options are known by the parser alone, those of the storage object included. Values from elsewhere
+are turned into arguments and parsed by it, so that types and messages are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from .config_deserializer import ConfigFileError, read_config
+
+__all__ = ["ConfigError", "resolve"]
+
+PREFIX = "FWS_"
+NOT_OPTIONS = {"FWS_KEY_PASSWORD"}  # a secret: the environment is its only way in
+
+
+class ConfigError(Exception):
+    """Report a value that cannot be used: what, where, and what would be right."""
+
+
+def resolve(
+    parser: ArgumentParser, arguments: Sequence[str], environ: Mapping[str, str]
+) -> tuple[Namespace, list[str]]:
+    """Return the options, and warnings about what looks like a mistake.
+
+    The command line wins over the environment, that over the config file, that over the defaults.
+    Raises ConfigError. `-h` and `--version` print and exit, as argparse does.
+    """
+    required = [action for action in _settable(parser) if action.required]
+    for action in required:
+        action.required = False  # on the command line, that is; another source will do
+    given = _parse(parser, arguments)
+    from_environment, warnings = _from_environment(parser, environ)
+    filename = given.get("config", from_environment.get("config"))
+    options = {action.dest: action.default for action in _settable(parser)}
+    options |= _from_file(parser, filename) if filename else {}
+    options |= from_environment | given
+    for action in required:
+        if options[action.dest] is None:
+            raise ConfigError(f"{action.option_strings[-1]} is required")
+    return Namespace(**options), warnings
+
+
+def _from_environment(
+    parser: ArgumentParser, environ: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the FWS_ variables; an empty one counts as not set."""
+    by_variable = {PREFIX + action.dest.upper(): action for action in _settable(parser)}
+    values: dict[str, Any] = {}
+    warnings = []
+    for variable, text in environ.items():
+        action = by_variable.get(variable)
+        if action is not None and text:
+            raw: Any = re.split(r"[,\s]+", text.strip()) if _is_list(action) else text
+            values |= _value(parser, action, raw, variable)
+        elif variable.startswith(PREFIX) and action is None and variable not in NOT_OPTIONS:
+            warnings.append(f"{variable} is not an option{_nearest(variable, by_variable)}")
+    return values, warnings
+
+
+def _from_file(parser: ArgumentParser, filename: str) -> dict[str, Any]:
+    try:
+        content = read_config(filename)
+    except ConfigFileError as error:
+        raise ConfigError(str(error)) from None
+    by_key = {
+        option.removeprefix("--"): action
+        for action in _settable(parser)
+        for option in action.option_strings
+        if option.startswith("--") and action.dest != "config"
+    }
+    values: dict[str, Any] = {}
+    for key, raw in _with_flags(content, filename):
+        action = by_key.get(key)
+        if action is None:
+            raise ConfigError(f"{filename}: unknown key {key!r}{_nearest(key, by_key)}")
+        values |= _value(parser, action, raw, f"{filename}: {key}")
+    return values
+
+
+def _with_flags(content: dict[str, Any], filename: str) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values, with each name in the list `flags` as a key that is true."""
+    for key, raw in content.items():
+        if key != "flags":
+            yield key, raw
+        elif isinstance(raw, list) and all(isinstance(flag, str) for flag in raw):
+            yield from ((flag, True) for flag in raw)
+        else:
+            raise ConfigError(f'{filename}: flags: expected a list of names, like ["no_console"]')
+
+
+def _value(parser: ArgumentParser, action: argparse.Action, raw: Any, where: str) -> dict[str, Any]:
+    """Return `{dest: value}` for a value from elsewhere, parsed as the command line would be."""
+    option = action.option_strings[-1]
+    if action.nargs == 0:
+        return {action.dest: action.const if _boolean(raw, where) else action.default}
+    if _is_list(action):
+        items = raw if isinstance(raw, list) else [raw]
+        if not all(_is_scalar(item) and not str(item).startswith("-") for item in items):
+            raise ConfigError(f'{where}: expected a list, like ["a", "b"], not {raw!r}')
+        return _parse(parser, [option, *map(str, items)], where)
+    if not _is_scalar(raw):
+        raise ConfigError(f"{where}: expected one value, not {raw!r}")
+    return _parse(parser, [f"{option}={raw}"], where)
+
+
+def _is_list(action: argparse.Action) -> bool:
+    return action.nargs in ("*", "+")
+
+
+def _is_scalar(raw: Any) -> bool:
+    return isinstance(raw, str | int | float) and not isinstance(raw, bool)
+
+
+def _boolean(raw: Any, where: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    value = words.get(str(raw).lower())
+    if value is None:
+        raise ConfigError(f"{where}: expected true or false, not {raw!r}")
+    return value
+
+
+def _parse(parser: ArgumentParser, arguments: Sequence[str], where: str = "") -> dict[str, Any]:
+    """Parse arguments to the values that they set, without the defaults."""
+
+    def fail(message: str) -> NoReturn:
+        # argparse says "argument -p/--port: …", which is not where this value came from.
+        raise ConfigError(f"{where}: {message.partition(': ')[2]}" if where else message)
+
+    unset = Namespace(**{action.dest: SUPPRESS for action in _settable(parser)})
+    parser.error = fail  # type: ignore[method-assign]
+    given, unknown = parser.parse_known_args(arguments, unset)
+    if unknown:
+        raise ConfigError(f"unknown argument {unknown[0]!r}{_hint(parser, unknown[0])}")
+    return {dest: value for dest, value in vars(given).items() if value is not SUPPRESS}
+
+
+def _hint(parser: ArgumentParser, argument: str) -> str:
+    if not argument.startswith("-"):
+        return f"; filters are named after -f: fws_server -f {argument}"
+    known = [name for action in parser._actions for name in action.option_strings]
+    return _nearest(argument.partition("=")[0], known)
+
+
+def _settable(parser: ArgumentParser) -> list[argparse.Action]:
+    # argparse has no public list of its options, and storage objects add theirs to it.
+    return [action for action in parser._actions if action.default is not SUPPRESS]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; known are {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""The filter chains (`base`) and the bundled filters, one behaviour a file."""

@@ -1,0 +1,268 @@
+"""Filter chains: how a class becomes a behaviour of the server.
+
+A direct child of `FilterBase` opens a chain. Every class that inherits from that child joins the
+chain when its module is imported; `run` calls their `filter` methods in that order:
+
+    class Greeting(FilterBase):
+        pass
+
+    class Hello(Greeting):
+        @classmethod
+        def filter(cls, web_socket_instance, data):
+            print("hello", data)
+
+    Greeting.run(web_socket_instance, "you")
+
+What belongs here: the chains of the server and the loop that runs them. What does not: when a chain
+runs (`server`), and what filters do (one file each).
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from types import FunctionType
+from typing import Any, ClassVar
+
+from ..typing import DropMessage, FilterError, Message, RejectHandshake, Request
+
+__all__ = [
+    "Chain",
+    "DropMessage",
+    "FilterBase",
+    "FilterMeta",
+    "Message",
+    "RejectHandshake",
+    "Request",
+    "WebSocketConnectFilter",
+    "WebSocketConsumerFilter",
+    "WebSocketDataFilter",
+    "WebSocketDisconnectFilter",
+    "WebSocketHandshakeFilter",
+    "WebSocketMessageFilter",
+]
+
+logger = logging.getLogger(__name__)
+
+handling_binary: ContextVar[bool] = ContextVar("handling_binary", default=False)
+"""Whether the message that is going down a chain right now is binary."""
+
+
+class FilterMeta(type):
+    """Do nothing: chains of 0.4.1 name it as their metaclass; inheriting is enough now."""
+
+
+class FilterBase:
+    """Open a chain by inheriting from this class; join it by inheriting from the child."""
+
+    _filters: ClassVar[list[type[FilterBase]]]
+    _frozen: ClassVar[Chain | None]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if FilterBase in cls.__bases__:
+            cls._filters = []
+            cls._frozen = None
+            return
+        for chain in cls.__mro__:
+            if issubclass(chain, FilterBase) and FilterBase in chain.__bases__:
+                chain._filters.append(cls)
+                chain._frozen = None
+
+    @classmethod
+    def run(cls, web_socket_instance: Any, data: Any = None) -> Any:
+        """Run the filters of this chain, in the order of their import.
+
+        Returns what the last filter left of `data`, or None when a filter ended the chain. With an
+        async filter in the chain it returns an awaitable of the same.
+        """
+        return cls.chain().run(web_socket_instance, data)
+
+    @classmethod
+    def chain(cls) -> Chain:
+        """Return the chain as it stands now; raise `FilterError` for a filter that cannot run."""
+        if cls._frozen is None:
+            cls._frozen = Chain(cls)
+        return cls._frozen
+
+    @classmethod
+    def filter(cls, web_socket_instance: Any, data: Any, /) -> Any:
+        """Handle one event: override this, with `def` or `async def`.
+
+        Return None to leave `data` as it is (it may be changed in place); `bytes`, `bytearray` or
+        `str` replace it for the filters after this one; `raise DropMessage` ends the chain.
+        """
+
+    @staticmethod
+    def accept(result: Any, data: Any) -> Any:
+        """Return what the next filter gets when a filter returned `result` for `data`."""
+        if isinstance(result, bytes | bytearray | str):
+            return result
+        raise TypeError(f"returned {_kind(result)}; a filter returns None, bytes, bytearray or str")
+
+
+class WebSocketDataFilter(FilterBase):
+    """Run on every chunk of bytes read from a socket: handshake, frames and garbage alike.
+
+    `data` is a bytearray; what a filter makes of it reaches the next data filter, never the wire.
+    Loading one costs every read a copy. It cannot be async.
+    """
+
+
+class WebSocketHandshakeFilter(FilterBase):
+    """Run on the HTTP request that asks for a connection; `data` is the `Request`.
+
+    `raise RejectHandshake(403, "reason")` refuses it. A filter may set `token`, `state`,
+    `subprotocol` and `response_headers` of the connection, which is not open yet. When a filter
+    fails, the client gets status 500: a check that crashes lets nobody in.
+    """
+
+    @staticmethod
+    def accept(result: Any, data: Any) -> Any:
+        raise TypeError(f"returned {_kind(result)}; a filter of this chain returns None")
+
+
+class WebSocketConnectFilter(FilterBase):
+    """Run once when a connection is open, before its first message; `data` is None."""
+
+    accept = WebSocketHandshakeFilter.accept
+
+
+class WebSocketMessageFilter(FilterBase):
+    """Run on every message; `data` is a `Message`, one mutable bytearray for the whole chain."""
+
+    @staticmethod
+    def accept(result: Any, data: Message) -> Message:
+        if isinstance(result, Message):
+            return result
+        if isinstance(result, str):
+            return Message(result.encode())
+        message = Message(FilterBase.accept(result, data))
+        message.is_binary = data.is_binary
+        return message
+
+
+class WebSocketDisconnectFilter(FilterBase):
+    """Run exactly once when a connection that was open is gone; `data` is None.
+
+    Each filter cleans up after itself only, so one that fails does not keep the next from running.
+    """
+
+    accept = WebSocketHandshakeFilter.accept
+
+
+class WebSocketConsumerFilter(FilterBase):
+    """Run on each item put on the server's `queue`; `web_socket_instance` is the server.
+
+    An item may be any object, and so may the result that replaces it.
+    """
+
+    @staticmethod
+    def accept(result: Any, data: Any) -> Any:
+        return result
+
+
+class Chain:
+    """Hold the filters of one chain, resolved, so that a run looks nothing up."""
+
+    __slots__ = ("accept", "drops", "goes_on", "is_async", "name", "passes", "run", "steps")
+
+    def __init__(self, base: type[FilterBase]) -> None:
+        steps = [(_name(cls), _function(cls)) for cls in base._filters if _has_filter(cls)]
+        is_handshake = issubclass(base, WebSocketHandshakeFilter)
+        self.name = base.__name__
+        self.steps = tuple(steps)
+        self.accept = base.accept
+        self.drops = () if is_handshake else DropMessage
+        self.passes = RejectHandshake if is_handshake else ()
+        self.goes_on = issubclass(base, WebSocketDisconnectFilter)
+        self.is_async = any(inspect.iscoroutinefunction(function) for _, function in steps)
+        self.run: Callable[[Any, Any], Any] = self.run_async if self.is_async else self.run_sync
+        if self.is_async and issubclass(base, WebSocketDataFilter):
+            name = next(name for name, f in steps if inspect.iscoroutinefunction(f))
+            raise FilterError(f"filter {name}: a data filter cannot be async")
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def run_sync(self, web_socket_instance: Any, data: Any) -> Any:
+        """Run the filters; return the data they leave, or None when one of them ended the chain."""
+        for step in self.steps:
+            try:
+                result = step[1](web_socket_instance, data)
+                if result is not None and result is not data:
+                    data = self.accept(result, data)
+            except self.drops:
+                return None
+            except self.passes:
+                raise
+            except (Exception, SystemExit) as error:
+                _report(step[0], error, web_socket_instance)
+                if not self.goes_on:
+                    return None
+        return data
+
+    async def run_async(self, web_socket_instance: Any, data: Any) -> Any:
+        """Do as `run_sync`, waiting for each async filter before the next one runs."""
+        for step in self.steps:
+            try:
+                result = step[1](web_socket_instance, data)
+                if isinstance(result, Awaitable):
+                    result = await result
+                if result is not None and result is not data:
+                    data = self.accept(result, data)
+            except self.drops:
+                return None
+            except self.passes:
+                raise
+            except (Exception, SystemExit) as error:
+                _report(step[0], error, web_socket_instance)
+                if not self.goes_on:
+                    return None
+        return data
+
+
+def _name(cls: type[FilterBase]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _has_filter(cls: type[FilterBase]) -> bool:
+    """Tell a filter from a class that other filters merely share code through."""
+    return getattr(cls.filter, "__func__", cls.filter) is not FilterBase.filter.__func__  # type: ignore[attr-defined]
+
+
+def _function(cls: type[FilterBase]) -> Callable[[Any, Any], Any]:
+    static = inspect.getattr_static(cls, "filter")
+    if isinstance(static, FunctionType) and static.__code__.co_argcount > 2:
+        code = static.__code__
+        raise FilterError(
+            f"filter {_name(cls)} ({code.co_filename}, line {code.co_firstlineno}): "
+            "put @classmethod or @staticmethod above `def filter`"
+        )
+    if not callable(cls.filter):
+        raise FilterError(f"filter {_name(cls)}: `filter` is {_kind(cls.filter)}, not a method")
+    return cls.filter
+
+
+def _kind(value: Any) -> str:
+    if inspect.iscoroutine(value):
+        value.close()
+        return "a coroutine (declare the filter `async def`, or await it)"
+    return type(value).__name__
+
+
+def _report(name: str, error: BaseException, web_socket_instance: Any) -> None:
+    """Log what a filter did wrong, once, with the traceback from the author's file on."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") == __name__:
+        traceback = traceback.tb_next
+    logger.error(
+        "filter %s failed for %s: %s: %s",
+        name,
+        getattr(web_socket_instance, "id", "an item of the queue"),
+        type(error).__name__,
+        error,
+        exc_info=(type(error), error, traceback) if traceback else None,
+    )

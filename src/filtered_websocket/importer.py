@@ -1,0 +1,134 @@
+"""Import what the command line names: filter modules and the storage module.
+
+What belongs here: finding a module, and telling its author what is wrong with it. What does not:
+what a filter is (`filters.base`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from .filters import base
+from .filters.base import FilterBase
+from .typing import FilterError
+
+__all__ = ["ModuleError", "import_filters", "import_storage"]
+
+ENTRY_POINTS = "filtered_websocket.filters"
+DEFAULT_STORAGE = "filtered_websocket.storage_objects.default"
+
+
+class ModuleError(Exception):
+    """Report a module that cannot be used: which, why, and what would be right."""
+
+
+def import_filters(names: Sequence[str]) -> list[str]:
+    """Import filter modules in order, which registers their filters; return warnings.
+
+    A name is that of an importable module (the current directory included), of a bundled filter, or
+    of an entry point in the group `filtered_websocket.filters`. Raises ModuleError.
+    """
+    warnings = []
+    for name in names:
+        module = _import(_resolve(name), f"filter module {name!r}")
+        if not _has_filters(module):
+            warnings.append(
+                f"filter module {name!r} has no filters: it needs a class that inherits from "
+                f"one of those in {base.__name__}{_shadowed(name)}"
+            )
+    for chain in FilterBase.__subclasses__():
+        try:
+            chain.chain()
+        except FilterError as error:
+            raise ModuleError(str(error)) from None
+    return warnings
+
+
+def import_storage(name: str | None) -> Any:
+    """Import a storage module and return its class `StorageObject`. Raises ModuleError."""
+    name = name or DEFAULT_STORAGE
+    if not _exists(name):
+        raise ModuleError(
+            f"storage module {name!r} (STORAGE_OBJECT_MODULE) was not found; "
+            "is its folder the current directory?"
+        )
+    module = _import(name, f"storage module {name!r}")
+    storage_class = getattr(module, "StorageObject", None)
+    if not isinstance(storage_class, type):
+        raise ModuleError(f"storage module {name!r} ({module.__file__}) has no class StorageObject")
+    return storage_class
+
+
+def _resolve(name: str) -> str:
+    if _exists(name):
+        return name
+    bundled = f"{__package__}.filters.{name}"
+    if "." not in name and name != "base" and _exists(bundled):
+        return bundled
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        return entry_point.module
+    raise ModuleError(f"filter module {name!r} was not found; {_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    stem, extension = os.path.splitext(name)
+    if extension == ".py":
+        return f"name the module, not the file: -f {os.path.basename(stem)}"
+    if extension in (".json", ".toml"):
+        return f"to read a config file, write -c {name}"
+    if name.isdigit():
+        return f"to choose the port, write -p {name}"
+    return "is its folder the current directory?"
+
+
+def _exists(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        # A missing parent package, or something that the parent package imports?
+        return not name.startswith(error.name or name)
+    except ValueError:
+        return False
+    except (Exception, SystemExit):
+        return True  # The parent package is broken: importing it tells how.
+
+
+def _import(name: str, what: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise ModuleError(f"{what} failed on import: {_in_authors_words(error)}") from None
+
+
+def _in_authors_words(error: BaseException) -> str:
+    """Return place and reason of an error; the place is the last one in the author's code."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
+    ]
+    authored = [f for f in frames if not f.filename.startswith(sys.prefix)] or frames[-1:]
+    place = f"{authored[-1].filename}, line {authored[-1].lineno}: " if authored else ""
+    return f"{place}{type(error).__name__}: {error}"
+
+
+def _has_filters(module: ModuleType) -> bool:
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    return any(issubclass(c, FilterBase) and c.__module__ != base.__name__ for c in classes)
+
+
+def _shadowed(name: str) -> str:
+    """Tell of a file in the current directory that has the name of one of Python's own modules."""
+    if name in sys.stdlib_module_names and os.path.exists(f"{name}.py"):
+        return f". Python has a module {name!r} of its own: rename {name}.py"
+    return ""

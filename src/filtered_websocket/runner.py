@@ -1,0 +1,335 @@
+"""The life of a server: start, serve, drain, stop.
+
+What belongs here: the order of these steps, the sockets, TLS, signals, the start lines. What does
+not: what happens on a connection (`server`, `server_protocol`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from .filters.base import FilterBase
+from .server import FilteredWebSocketFactory
+from .server_protocol.handshake import Acceptor
+from .server_protocol.http import PlainPages
+from .server_protocol.origins import OriginPolicy, is_loopback
+from .server_protocol.server import Limits
+from .storage_objects.base import BasePubSubStorageObject
+
+__all__ = ["StartError", "run"]
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 1024  # connections that the kernel may hold until they are accepted
+
+
+class StartError(Exception):
+    """Report why the server cannot start: what, where, what now."""
+
+
+def run(options: Namespace, storage_class: Any) -> int:
+    """Run a server until a signal stops it; return the exit code.
+
+    The filters are imported already. Raises StartError.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(options, storage_class))
+
+
+async def _serve(options: Namespace, storage_class: Any) -> int:
+    stop = _stop_signal()
+    factory = FilteredWebSocketFactory(
+        storage_object=_make_storage(storage_class, options), limits=_limits(options)
+    )
+    async with _subscribed(factory, options), _listening(factory, options) as sockets:
+        _announce(options, sockets, factory)
+        # What start-up made lives as long as the server: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+    return 0
+
+
+@asynccontextmanager
+async def _listening(
+    factory: FilteredWebSocketFactory, options: Namespace
+) -> AsyncIterator[list[socket.socket]]:
+    """Accept connections; on leaving stop to, and close those there are."""
+    sockets = open_sockets(options.host, options.port)
+    acceptor = Acceptor(
+        factory,
+        limits=factory.limits,
+        origins=_origin_policy(options, sockets),
+        pages=PlainPages(console=not options.no_console),
+    )
+    servers = await _start_servers(acceptor, sockets, _tls_context(options), factory.limits)
+    try:
+        yield sockets
+    finally:
+        for server in servers:
+            server.close()
+        acceptor.close()
+        left = await factory.close(options.drain_seconds)
+        if left:
+            logger.warning("cut off %d clients that did not leave in time", left)
+        logger.info("stopped")
+
+
+async def _start_servers(
+    acceptor: Acceptor,
+    sockets: Sequence[socket.socket],
+    tls: ssl.SSLContext | None,
+    limits: Limits,
+) -> list[Any]:
+    """Serve on the sockets, each transport being the cheaper one for its case.
+
+    aiofastnet's are faster than the event loop's own with TLS, and cost 5 KiB more without.
+    """
+    loop = asyncio.get_running_loop()
+    if tls is None:
+        return [await loop.create_server(acceptor, sock=s, backlog=BACKLOG) for s in sockets]
+    import aiofastnet
+
+    return [
+        await aiofastnet.create_server(
+            loop,
+            acceptor,
+            sock=s,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=limits.handshake_timeout,
+        )
+        for s in sockets
+    ]
+
+
+@asynccontextmanager
+async def _subscribed(factory: FilteredWebSocketFactory, options: Namespace) -> AsyncIterator[None]:
+    """Run the listener of a storage object with pub/sub in a thread of its own."""
+    storage = factory.storage_object
+    if not isinstance(storage, BasePubSubStorageObject):
+        yield
+        return
+    subscriber = storage.get_subscriber()(storage.get_client(), options)
+    thread = threading.Thread(target=subscriber.listener, args=(factory,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        subscriber.kill()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _stop_signal() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        logger.info("stopping")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def _make_storage(storage_class: Any, options: Namespace) -> Any:
+    try:
+        return storage_class(options)
+    except Exception as error:
+        name = f"{storage_class.__module__}.{storage_class.__name__}"
+        raise StartError(f"{name} failed: {type(error).__name__}: {error}") from None
+
+
+def _limits(options: Namespace) -> Limits:
+    return Limits(
+        message_size=options.max_message_size,
+        queue_bytes=options.max_queue_bytes,
+        slow_client=options.slow_client,
+    )
+
+
+def _origin_policy(options: Namespace, sockets: Sequence[socket.socket]) -> OriginPolicy:
+    loopback_only = all(is_loopback(s.getsockname()[0]) for s in sockets)
+    try:
+        return OriginPolicy(options.origins, loopback_only=loopback_only)
+    except ValueError as error:
+        raise StartError(f"--origins: {error}") from None
+
+
+# Sockets
+
+
+def open_sockets(host: str | None, port: int) -> list[socket.socket]:
+    """Return listening sockets: for `host`, for all addresses (`*`), or for loopback (None).
+
+    All have the same port, also when it is 0, for a free one. Raises StartError.
+    """
+    addresses = _addresses(host)
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            try:
+                sock = _bind(family, address, port)
+            except OSError as error:
+                if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # this machine has no IPv6
+                raise StartError(_bind_error(error, address, port)) from None
+            sockets.append(sock)
+            port = sock.getsockname()[1]
+    except StartError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _addresses(host: str | None) -> list[tuple[socket.AddressFamily, str]]:
+    if host is None:
+        return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+    if host == "*":
+        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartError(f"cannot listen on --host {host}: {error.strerror}") from None
+    return sorted({(family, str(address[0])) for family, _, _, _, address in found})
+
+
+def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_error(error: OSError, address: str, port: int) -> str:
+    where = f"cannot listen on {_authority(address, port)}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where}: the port is in use; stop the other server or choose a port with -p"
+    if error.errno == errno.EACCES:
+        return f"{where}: ports below 1024 need privileges; choose a higher one with -p"
+    return f"{where}: {error.strerror}"
+
+
+# TLS
+
+
+def _tls_context(options: Namespace) -> ssl.SSLContext | None:
+    if options.key is None and options.cert is None:
+        return None
+    if options.key is None or options.cert is None:
+        missing, given = ("-key", "-cert") if options.key is None else ("-cert", "-key")
+        raise StartError(f"{given} was given without {missing}: TLS needs both")
+    for option, path in (("-key", options.key), ("-cert", options.cert)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise StartError(f"{option} {path}: {error.strerror}") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    password = os.environ.get("FWS_KEY_PASSWORD", "")
+    try:
+        context.load_cert_chain(options.cert, options.key, lambda: password)
+    except ssl.SSLError as error:
+        raise StartError(_tls_error(error, options)) from None
+    return context
+
+
+def _tls_error(error: ssl.SSLError, options: Namespace) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"-key {options.key} is not the key of -cert {options.cert}"
+    with open(options.key, "rb") as key:
+        if b"ENCRYPTED" in key.read():
+            return f"-key {options.key} is encrypted: set its password in FWS_KEY_PASSWORD"
+    return (
+        f"-key {options.key} and -cert {options.cert} are not a key and a certificate in PEM "
+        f"({error.reason or error})"
+    )
+
+
+# What the operator sees
+
+
+def _announce(
+    options: Namespace, sockets: Sequence[socket.socket], factory: FilteredWebSocketFactory
+) -> None:
+    """Say what runs: in aligned lines on a terminal, else as log lines."""
+    lines = list(_description(options, sockets, factory))
+    if sys.stderr.isatty():
+        width = max(len(name) for name, _ in lines)
+        print("\n".join(f"{name:>{width}}  {text}" for name, text in lines), file=sys.stderr)
+    else:
+        for name, text in lines:
+            logger.info("%s: %s", name, text)
+
+
+def _description(
+    options: Namespace, sockets: Sequence[socket.socket], factory: FilteredWebSocketFactory
+) -> list[tuple[str, str]]:
+    scheme = "https" if options.key else "http"
+    addresses = [s.getsockname()[:2] for s in sockets]
+    names = [_url_host(address) for address, _ in addresses]
+    lines = [("fws_server", f"{scheme}://{_authority(names[0], addresses[0][1])}/")]
+    if all(is_loopback(address) for address, _ in addresses):
+        lines.append(("open to", "this machine only; --host * lets others in"))
+    else:
+        lines.append(("open to", ", ".join(_authority(*address) for address in addresses)))
+    for chain in FilterBase.__subclasses__():
+        steps = [name for name, _ in chain.chain().steps]
+        if steps:
+            lines.append((_chain_name(chain), " | ".join(steps)))
+    storage = type(factory.storage_object)
+    lines.append(("storage", f"{storage.__module__}.{storage.__name__}"))
+    if options.config:
+        lines.append(("config", options.config))
+    return lines
+
+
+def _chain_name(chain: type[FilterBase]) -> str:
+    name = chain.__name__
+    if name.startswith("WebSocket") and name.endswith("Filter"):
+        return name.removeprefix("WebSocket").removesuffix("Filter").lower()
+    return name
+
+
+def _url_host(address: str) -> str:
+    return "localhost" if is_loopback(address) or address in ("0.0.0.0", "::") else address
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

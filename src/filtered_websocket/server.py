@@ -1,0 +1,267 @@
+"""A server and its connections: which event runs which chain.
+
+What belongs here: the way of a message from the wire into a chain, in order, and what all
+connections of one server share. What does not: sockets and frames (`server_protocol`), the loop
+over the filters (`filters.base`), and when to start and stop (`runner`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from argparse import Namespace
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from .filters.base import (
+    Chain,
+    WebSocketConnectFilter,
+    WebSocketConsumerFilter,
+    WebSocketDataFilter,
+    WebSocketDisconnectFilter,
+    WebSocketHandshakeFilter,
+    WebSocketMessageFilter,
+    handling_binary,
+)
+from .options import default_parser
+from .server_protocol.handshake import Connection
+from .server_protocol.server import Limits
+from .storage_objects.default import StorageObject
+from .typing import Message, Request
+from .users import Users
+
+__all__ = ["ConsumerQueue", "FilteredWebSocket", "FilteredWebSocketFactory", "default_parser"]
+
+logger = logging.getLogger(__name__)
+
+QUEUE_SIZE = 65536  # items that may wait for the consumer chain
+CONSUMER_SLICE = 256  # items that are consumed before other events get their turn
+
+
+class FilteredWebSocket(Connection):
+    """One connection: the `web_socket_instance` that filters get.
+
+    `token` is None until a filter sets it. `storage_object` and `queue` are the server's. Any other
+    attribute is free for filters, and so is the dict `state`.
+    """
+
+    __slots__ = ("__dict__", "_jobs", "_state", "factory", "token")
+
+    def __init__(self, factory: FilteredWebSocketFactory) -> None:
+        super().__init__(factory.users, factory.limits)
+        self.factory = factory
+        self.token: Any = factory.token
+        self.request: Request | None = None
+        self.subprotocol: str | None = None
+        self.response_headers: dict[str, str] = {}
+        self._state: dict[str, Any] | None = None
+        self._jobs: deque[tuple[Chain, Any]] | None = None
+
+    @property
+    def storage_object(self) -> Any:
+        """The storage object of the server."""
+        return self.factory.storage_object
+
+    @property
+    def queue(self) -> ConsumerQueue:
+        """The queue of the server: what is put there reaches the consumer chain."""
+        return self.factory.queue
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dict for what filters want to remember about this connection."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    def dataReceived(self, data: bytes) -> None:
+        self.factory.data_chain.run(self, bytearray(data))
+
+    def onHandshake(self, request: Request) -> bool | Awaitable[bool]:
+        chain = self.factory.handshake_chain
+        if not chain:
+            return True
+        if chain.is_async:
+            return _passed(chain.run(self, request))
+        return chain.run(self, request) is not None
+
+    def onConnect(self) -> None:
+        self._handle(self.factory.connect_chain, None)
+
+    def onMessage(self, msg: Message) -> None:
+        self._handle(self.factory.message_chain, msg)
+
+    def onDisconnect(self) -> None:
+        self._handle(self.factory.disconnect_chain, None)
+
+    # The events of one connection are handled in their order. As long as no async filter is loaded
+    # each is handled when it comes; behind an async one they queue up, and a worker takes over.
+
+    def _handle(self, chain: Chain, data: Message | None) -> None:
+        if self._jobs is not None:
+            self._jobs.append((chain, data))
+            if len(self._jobs) >= self.limits.backlog and self.raw_transport is not None:
+                self.raw_transport.pause_reading()
+        elif chain.is_async:
+            self._jobs = deque([(chain, data)])
+            self.factory.spawn(self._work(self._jobs))
+        elif data is not None and data.is_binary:
+            token = handling_binary.set(True)
+            chain.run(self, data)
+            handling_binary.reset(token)
+        else:
+            chain.run(self, data)
+
+    async def _work(self, jobs: deque[tuple[Chain, Any]]) -> None:
+        try:
+            while jobs:
+                chain, data = jobs.popleft()
+                handling_binary.set(data is not None and data.is_binary)
+                verdict = chain.run(self, data)
+                if chain.is_async:
+                    await verdict
+                if len(jobs) < self.limits.backlog // 2 and self.raw_transport is not None:
+                    self.raw_transport.resume_reading()
+        finally:
+            self._jobs = None
+
+
+class FilteredWebSocketFactory:
+    """One server: the `web_socket_instance` of consumer filters.
+
+    Made inside a running event loop, after the filters were imported: the chains are taken as they
+    are then. Raises FilterError when one of them cannot run.
+    """
+
+    def __init__(
+        self,
+        storage_object: Any = None,
+        token: Any = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.storage_object = (
+            StorageObject(Namespace()) if storage_object is None else storage_object
+        )
+        self.token = token
+        self.data_chain = WebSocketDataFilter.chain()
+        self.handshake_chain = WebSocketHandshakeFilter.chain()
+        self.connect_chain = WebSocketConnectFilter.chain()
+        self.message_chain = WebSocketMessageFilter.chain()
+        self.disconnect_chain = WebSocketDisconnectFilter.chain()
+        self.consumer_chain = WebSocketConsumerFilter.chain()
+        self.wants_raw_data = bool(self.data_chain)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._consuming = False
+        self.users = Users(
+            self._loop.call_soon,
+            turn_bytes=min(256 * 1024, self.limits.queue_bytes // 4),
+            is_binary=handling_binary.get,
+        )
+        self.queue = ConsumerQueue(self._loop, self.consumer)
+
+    def buildProtocol(self, address: str) -> FilteredWebSocket:
+        """Return a new connection, which is not open yet."""
+        return FilteredWebSocket(self)
+
+    def consumer(self) -> None:
+        """Run the consumer chain on what is in the queue; called when something was put there."""
+        if self.consumer_chain.is_async:
+            if not self._consuming:
+                self._consuming = True
+                self.spawn(self._consume())
+            return
+        for item in self.queue.take(CONSUMER_SLICE):
+            self.consumer_chain.run(self, item)
+        if not self.queue.empty():
+            self._loop.call_soon(self.consumer)
+
+    async def _consume(self) -> None:
+        try:
+            while not self.queue.empty():
+                for item in self.queue.take(1):
+                    await self.consumer_chain.run(self, item)
+        finally:
+            self._consuming = False
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a background task of this server; the only way to start one.
+
+        The server holds on to it, reports its failure, and waits for it when it stops.
+        """
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a background task failed", exc_info=task.exception())
+
+    async def close(self, grace: float) -> int:
+        """Close all connections with 1001; wait until they are gone and all tasks are done.
+
+        What is left after `grace` seconds is cut off. Returns how many connections that were.
+        """
+        connections = list(self.users.values())
+        for connection in connections:
+            connection.loseConnection(1001, "the server stops")
+        gone = {self.spawn(connection.wait_closed()) for connection in connections}
+        deadline = self._loop.time() + grace
+        while self._tasks and self._loop.time() < deadline:
+            await asyncio.wait(self._tasks, timeout=deadline - self._loop.time())
+        left = sum(not task.done() for task in gone)
+        for connection in connections:
+            connection.abortConnection()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return left
+
+
+class ConsumerQueue:
+    """Hold the items that wait for the consumer chain; usable from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, consumer: Any) -> None:
+        self._loop = loop
+        self._consumer = consumer
+        self._called = False
+        self._items: deque[Any] = deque()
+        self._thread = threading.get_ident()
+
+    def put(self, item: Any) -> None:
+        """Add an item for the consumer chain. Raises `queue.Full` when it cannot keep up."""
+        if len(self._items) >= QUEUE_SIZE:
+            raise queue.Full(f"{QUEUE_SIZE} items wait for the consumer chain")
+        self._items.append(item)
+        if self._called:
+            return
+        self._called = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._consumer)
+        else:
+            self._loop.call_soon_threadsafe(self._consumer)
+
+    put_nowait = put
+
+    def take(self, count: int) -> list[Any]:
+        """Remove and return the first `count` items, or as many as there are."""
+        self._called = False
+        return [self._items.popleft() for _ in range(min(count, len(self._items)))]
+
+    def qsize(self) -> int:
+        """Return how many items wait."""
+        return len(self._items)
+
+    def empty(self) -> bool:
+        """Tell whether no item waits."""
+        return not self._items
+
+
+async def _passed(verdict: Awaitable[Any]) -> bool:
+    return await verdict is not None

@@ -1,0 +1,100 @@
+"""Answers to HTTP requests that do not become connections.
+
+What belongs here: what is answered, as bytes. What does not: reading the request (`handshake`).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from http import HTTPStatus
+from importlib import resources
+
+from ..typing import Request
+
+__all__ = ["PlainPages", "response"]
+
+
+def response(
+    status: int,
+    body: bytes | str = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    with_body: bool = True,
+) -> bytes:
+    """Return a whole response after which the connection is closed (RFC 9112).
+
+    Its `Content-Type` is plain text unless `headers` says otherwise; without body for HEAD.
+    """
+    if isinstance(body, str):
+        body = body.encode() + b"\n"
+    fields = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **(headers or {}),
+    }
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    head = f"HTTP/1.1 {status} {phrase}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return head.encode("latin-1", "replace") + b"\r\n" + (body if with_body else b"")
+
+
+class PlainPages:
+    """Answer requests that do not ask for a WebSocket: the console page, the health check."""
+
+    def __init__(self, *, console: bool) -> None:
+        self._console = _console_page() if console else None
+
+    def answer(self, request: Request) -> bytes:
+        """Return the response to a request without `Upgrade: websocket`."""
+        with_body = request.method != "HEAD"
+        is_read = request.method in ("GET", "HEAD")
+        if "Sec-WebSocket-Key" in request.headers:
+            return upgrade_required(
+                "this looks like a WebSocket handshake, but `Upgrade: websocket` is missing: "
+                "a proxy in between must pass on the Upgrade and Connection headers"
+            )
+        if is_read and request.path == "/health":
+            return response(200, "ok", {"Cache-Control": "no-store"}, with_body=with_body)
+        if is_read and request.path == "/" and self._console is not None:
+            body, headers = self._console
+            return response(200, body, headers, with_body=with_body)
+        if is_read and request.path != "/":
+            return response(404, "nothing here but WebSocket connections", with_body=with_body)
+        return upgrade_required("this is a WebSocket server: connect with a WebSocket client")
+
+
+def upgrade_required(reason: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """Return the response that asks for a WebSocket handshake (RFC 9110 section 15.5.22)."""
+    return response(
+        426, reason, {"Upgrade": "websocket", "Connection": "Upgrade, close"} | dict(headers or {})
+    )
+
+
+def _console_page() -> tuple[bytes, dict[str, str]]:
+    """Return the console page, and headers that allow it its own script and style, nothing else."""
+    page = resources.files(__package__).joinpath("console.html").read_bytes()
+    policy = (
+        f"default-src 'none'; script-src {_hash_of(page, b'script')}; "
+        f"style-src {_hash_of(page, b'style')}; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return page, {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+
+def _hash_of(page: bytes, element: bytes) -> str:
+    match = re.search(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
+    assert match is not None, f"the console page has no <{element.decode()}> without attributes"
+    return f"'sha256-{b64encode(sha256(match[1]).digest()).decode()}'"

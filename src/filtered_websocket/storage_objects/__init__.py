@@ -1,0 +1,1 @@
+"""What filters remember about clients: the interface (`base`) and the bundled storages."""

@@ -1,0 +1,152 @@
+"""The vocabulary of the server: what filters receive, raise and may rely on.
+
+What belongs here: plain data and exceptions that several layers share. What does not: anything that
+needs an event loop, a socket or an option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote
+from uuid import UUID
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+__all__ = [
+    "BroadcastTarget",
+    "Data",
+    "DropMessage",
+    "FilterError",
+    "Message",
+    "RejectHandshake",
+    "Request",
+    "WebSocketInstance",
+]
+
+Data = bytes | bytearray | str
+"""What can be sent: bytes of either type, or text."""
+
+
+class Message(bytearray):
+    """Hold one received message, the mutable bytes that go down the message chain.
+
+    `is_binary` tells whether it came as a binary message; set it to change how it is sent on.
+    """
+
+    is_binary: bool = False
+
+
+class DropMessage(Exception):
+    """End the chain for this message, in silence.
+
+    Raised by filters. It is not an error: nothing is logged, and the connection lives on.
+    """
+
+
+class RejectHandshake(Exception):
+    """Refuse a connection; raised by handshake filters only.
+
+    `status` is the HTTP status (400 to 599), `reason` the text that the client gets as the body,
+    `headers` is added to the response.
+    """
+
+    def __init__(
+        self,
+        status: int = 403,
+        reason: str = "the connection was refused",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"a handshake is rejected with a status from 400 to 599, not {status}")
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = dict(headers or {})
+
+
+class FilterError(Exception):
+    """Report a filter that cannot run at all, found before the server listens."""
+
+
+class Request:
+    """Describe the HTTP request that asked for the connection (RFC 6455 section 4.1).
+
+    `headers` is read-only and case-insensitive; `headers.getall(name)` has repeated ones. `peer` is
+    the client's address as text, without the port. `target` is the request target as it was sent.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+        peer: str = "",
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.peer = peer
+        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict(headers))
+
+    def __repr__(self) -> str:
+        # Neither query nor headers: both may carry secrets, and a repr ends up in logs.
+        return f"<Request {self.method} {self.path} from {self.peer}>"
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded, without the query."""
+        path = self.target.partition("?")[0]
+        return unquote(path) if "%" in path else path
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """The query parameters; of a repeated one, the first."""
+        parsed = parse_qs(self.target.partition("?")[2], keep_blank_values=True)
+        return {name: values[0] for name, values in parsed.items()}
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name (RFC 6265 section 5.4); of a repeated one, the first."""
+        cookies: dict[str, str] = {}
+        for header in self.headers.getall("Cookie", []):
+            for pair in header.split(";"):
+                name, separator, value = pair.strip().partition("=")
+                if separator:
+                    cookies.setdefault(name, value.strip('"'))
+        return cookies
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The subprotocols that the client offers, in its order of preference."""
+        offers = self.headers.getall("Sec-WebSocket-Protocol", [])
+        return [name.strip() for offer in offers for name in offer.split(",") if name.strip()]
+
+
+class BroadcastTarget(Protocol):
+    """What `users` needs of a connection: an id, and a way out for whole frames."""
+
+    id: UUID
+
+    def write(self, data: bytes | memoryview, /) -> None: ...
+
+
+class WebSocketInstance(Protocol):
+    """What every filter may rely on: a connection, or, in the consumer chain, the server.
+
+    `id`, `state`, `request` and the methods that send or close exist on connections only.
+    """
+
+    id: UUID
+    users: Any
+    storage_object: Any
+    token: Any
+    queue: Any
+    state: dict[str, Any]
+    request: Request
+    subprotocol: str | None
+    response_headers: dict[str, str]
+
+    def sendMessage(self, msg: Data) -> None: ...
+    def loseConnection(self) -> None: ...
+    def abortConnection(self) -> None: ...

@@ -1,0 +1,157 @@
+"""Who is connected, and how what is sent to them leaves.
+
+A `send()` costs the kernel a hundred times what one more frame in the same `send()` does. So
+nothing is written at once. All frames of one turn of the event loop are collected, each encoded
+once, and a flush at the end of the turn writes to each connection one time. What everybody gets is
+one shared list, joined once and handed to all as the same bytes. A connection that gets less (it
+sent one of the messages) or more (a message for it alone, or for its group) has an entry in
+`_apart`: the places where its stream leaves the shared one.
+
+What belongs here: who gets which frames, in what order. What does not: bounding the unsent bytes of
+a slow connection, which is the business of its `write` (`server_protocol.server`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
+
+from .frames import encode_frame
+from .typing import BroadcastTarget, Data, Message
+
+__all__ = ["Users"]
+
+Entry = tuple[int, bytes | None]
+"""At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
+
+
+class Users(dict[UUID, Any]):
+    """Map the id of each open connection to the connection.
+
+    `items`, `keys` and `values` are views of a copy: a filter may close connections, or wait, while
+    it loops over them.
+    """
+
+    __slots__ = ("_apart", "_call_soon", "_shared", "_size", "_turn_bytes", "is_binary")
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        *,
+        turn_bytes: int = 256 * 1024,
+        is_binary: Callable[[], bool] = bool,
+    ) -> None:
+        """Flush through `call_soon`; before that when a turn has collected `turn_bytes`.
+
+        `is_binary` tells the type that plain bytes are sent with.
+        """
+        super().__init__()
+        self._call_soon = call_soon
+        self._turn_bytes = turn_bytes
+        self.is_binary = is_binary
+        self._shared: list[bytes] = []
+        self._apart: dict[BroadcastTarget, list[Entry]] = {}
+        self._size = 0
+
+    def broadcast(
+        self, msg: Data, skip: UUID | None = None, to: Iterable[UUID] | None = None
+    ) -> None:
+        """Send `msg` to every open connection, or to those of the ids in `to`, except `skip`.
+
+        Returns at once and never waits for a slow client. A `Message` keeps its type, `str` is
+        text, plain bytes have the type of the message being handled, else text. Raises TypeError
+        for anything else.
+        """
+        frame = self._encode(msg)
+        if to is not None:
+            entry = (len(self._shared), frame)
+            for id in to:
+                connection = self.get(id) if id != skip else None
+                if connection is not None:
+                    self._apart.setdefault(connection, []).append(entry)
+        else:
+            if skip is not None:
+                sender = self.get(skip)
+                if sender is not None:
+                    self._apart.setdefault(sender, []).append((len(self._shared), None))
+            self._shared.append(frame)
+        self._collected(len(frame))
+
+    def send(self, connection: BroadcastTarget, msg: Data) -> None:
+        """Send `msg` to one open connection, in order with what is broadcast."""
+        frame = self._encode(msg)
+        self._apart.setdefault(connection, []).append((len(self._shared), frame))
+        self._collected(len(frame))
+
+    def flush(self) -> None:
+        """Write to each connection what this turn has collected for it."""
+        if not self._size:
+            return
+        shared, apart = self._shared, self._apart
+        self._shared, self._apart, self._size = [], {}, 0
+        joined = shared[0] if len(shared) == 1 else b"".join(shared)
+        if joined:
+            for connection in list(super().values()):
+                if connection not in apart:
+                    connection.write(joined)
+        offsets = list(accumulate(map(len, shared), initial=0))
+        for connection, entries in apart.items():
+            data = _own_stream(memoryview(joined), offsets, entries)
+            if data:
+                connection.write(data)
+
+    def enter(self, connection: BroadcastTarget) -> None:
+        """Take in a connection that has just opened; it gets nothing that was sent before."""
+        self.flush()
+        self[connection.id] = connection
+
+    def leave(self, connection: BroadcastTarget) -> None:
+        """Let a connection go, after writing to it what was sent to it before."""
+        if self.pop(connection.id, None) is None or not self._size:
+            return
+        offsets = list(accumulate(map(len, self._shared), initial=0))
+        joined = memoryview(b"".join(self._shared))
+        data = _own_stream(joined, offsets, self._apart.pop(connection, []))
+        if data:
+            connection.write(data)
+
+    def items(self) -> dict_items[UUID, Any]:
+        return self.copy().items()
+
+    def keys(self) -> dict_keys[UUID, Any]:
+        return self.copy().keys()
+
+    def values(self) -> dict_values[UUID, Any]:
+        return self.copy().values()
+
+    def _encode(self, msg: Data) -> bytes:
+        return encode_frame(msg, msg.is_binary if isinstance(msg, Message) else self.is_binary())
+
+    def _collected(self, size: int) -> None:
+        if not self._size:
+            self._call_soon(self.flush)
+        self._size += size
+        if self._size >= self._turn_bytes:
+            self.flush()
+
+
+def _own_stream(joined: memoryview, offsets: list[int], entries: list[Entry]) -> bytes | memoryview:
+    """Return the shared frames, which begin at `offsets` of `joined`, as changed by `entries`."""
+    parts: list[bytes | memoryview] = []
+    start = 0
+    for index, frame in entries:
+        if index > start:
+            parts.append(joined[offsets[start] : offsets[index]])
+            start = index
+        if frame is None:
+            start = index + 1
+        else:
+            parts.append(frame)
+    if start < len(offsets) - 1:
+        parts.append(joined[offsets[start] :])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
