@@ -52,8 +52,7 @@ class ServerProcess:
         )
         self._outputs = {"stdout": bytearray(), "stderr": bytearray()}
         self._readers = [
-            threading.Thread(target=self._read, args=(name,), daemon=True)
-            for name in self._outputs
+            threading.Thread(target=self._read, args=(name,), daemon=True) for name in self._outputs
         ]
         for reader in self._readers:
             reader.start()

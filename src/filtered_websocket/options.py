@@ -14,7 +14,10 @@ from . import __version__
 
 __all__ = ["DEFAULT_FILTERS", "OPTIONS", "Option", "default_parser"]
 
-DEFAULT_FILTERS = ("broadcast_messages", "stdout_messages")
+DEFAULT_FILTERS = (
+    "filtered_websocket.filters.broadcast_messages",
+    "filtered_websocket.filters.stdout_messages",
+)
 
 
 @dataclass(frozen=True)

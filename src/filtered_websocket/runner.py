@@ -52,7 +52,8 @@ def run(options: Namespace, storage_class: Any) -> int:
 async def _serve(options: Namespace, storage_class: Any) -> int:
     stop = _stop_signal()
     factory = FilteredWebSocketFactory(
-        storage_object=_make_storage(storage_class, options), limits=_limits(options)
+        storage_object=_made_by(storage_class, lambda: storage_class(options)),
+        limits=_limits(options),
     )
     async with _subscribed(factory, options), _listening(factory, options) as sockets:
         _announce(options, sockets, factory)
@@ -68,6 +69,7 @@ async def _listening(
     factory: FilteredWebSocketFactory, options: Namespace
 ) -> AsyncIterator[list[socket.socket]]:
     """Accept connections; on leaving stop to, and close those there are."""
+    tls = _tls_context(options)
     sockets = open_sockets(options.host, options.port)
     acceptor = Acceptor(
         factory,
@@ -75,7 +77,7 @@ async def _listening(
         origins=_origin_policy(options, sockets),
         pages=PlainPages(console=not options.no_console),
     )
-    servers = await _start_servers(acceptor, sockets, _tls_context(options), factory.limits)
+    servers = await _start_servers(acceptor, sockets, tls, factory.limits)
     try:
         yield sockets
     finally:
@@ -123,7 +125,9 @@ async def _subscribed(factory: FilteredWebSocketFactory, options: Namespace) -> 
     if not isinstance(storage, BasePubSubStorageObject):
         yield
         return
-    subscriber = storage.get_subscriber()(storage.get_client(), options)
+    subscriber = _made_by(
+        type(storage), lambda: storage.get_subscriber()(storage.get_client(), options)
+    )
     thread = threading.Thread(target=subscriber.listener, args=(factory,), daemon=True)
     thread.start()
     try:
@@ -157,11 +161,12 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _make_storage(storage_class: Any, options: Namespace) -> Any:
+def _made_by(storage_class: type, make: Callable[[], Any]) -> Any:
+    """Return what the code of a storage author makes; report how it fails."""
     try:
-        return storage_class(options)
+        return make()
     except Exception as error:
-        name = f"{storage_class.__module__}.{storage_class.__name__}"
+        name = f"{storage_class.__module__}.{storage_class.__qualname__}"
         raise StartError(f"{name} failed: {type(error).__name__}: {error}") from None
 
 

@@ -95,15 +95,17 @@ class Users(dict[UUID, Any]):
         shared, apart = self._shared, self._apart
         self._shared, self._apart, self._size = [], {}, 0
         joined = shared[0] if len(shared) == 1 else b"".join(shared)
-        if joined:
-            for connection in list(super().values()):
-                if connection not in apart:
-                    connection.write(joined)
-        offsets = list(accumulate(map(len, shared), initial=0))
-        for connection, entries in apart.items():
-            data = _own_stream(memoryview(joined), offsets, entries)
-            if data:
+        view, offsets = memoryview(joined), list(accumulate(map(len, shared), initial=0))
+        for connection in list(super().values() if shared else apart):
+            entries = apart.get(connection)
+            data = joined if entries is None else _own_stream(view, offsets, entries)
+            if not data:
+                continue
+            try:
                 connection.write(data)
+            except RuntimeError:
+                # Its socket failed in this turn, and the event loop has yet to tell it so.
+                continue
 
     def enter(self, connection: BroadcastTarget) -> None:
         """Take in a connection that has just opened; it gets nothing that was sent before."""

@@ -152,9 +152,10 @@ class Protocol(WSListener):
         if transport.is_close_frame_sent:
             return
         self._leave()
-        self._send_all_waiting()
-        transport.send_close(code, reason)  # type: ignore[arg-type]
-        self._cut_off_later(transport)
+        if not transport.underlying_transport.is_closing():
+            self._send_all_waiting()
+            transport.send_close(code, reason)  # type: ignore[arg-type]
+            self._cut_off_later(transport)
 
     def abortConnection(self) -> None:
         """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""

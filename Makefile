@@ -1,0 +1,56 @@
+# The front door: each recipe is a line you can paste.
+PYTHON ?= python3
+
+# One after the other, also with -j: the tests and the benchmark need the machine for themselves.
+.NOTPARALLEL:
+.PHONY: help run test check integration browser docs bench format clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/.run ## start the server; ARGS="-p 9001 -f my_filter" are its options
+	.venv/bin/fws_server $(ARGS)
+
+test: system-packages check integration browser docs ## everything that has to pass
+
+check: .venv/.dev ## format, lint, imports, types and unit tests: no Redis, no browser
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/lint-imports
+	.venv/bin/mypy
+	.venv/bin/pytest tests/unit
+
+integration: .venv/.dev ## real sockets, real servers
+	.venv/bin/pytest tests/integration
+
+browser: .venv/.dev ## the pages, in Chromium
+	.venv/bin/pytest tests/browser
+
+docs: .venv/.dev ## the manual, in build/docs
+	.venv/bin/sphinx-build -W -n --keep-going docs build/docs
+
+bench: .venv/.run ## the race against a server in C; ARGS="-t 1 --rounds 1" for a short one
+	.venv/bin/python bench/race.py $(ARGS)
+
+format: .venv/.dev ## let ruff format the code and sort the imports
+	.venv/bin/ruff check --select I --fix .
+	.venv/bin/ruff format .
+
+clean: ## remove all that make has built, .venv too
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: system-packages
+system-packages:
+	@PYTHON="$(PYTHON)" scripts/system-packages
+
+# The stamps are written last: an environment whose building was interrupted has none, and is built anew.
+.venv/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("filtered_websocket needs Python 3.11 or later and %s is %d.%d; name another one: make PYTHON=python3.11" % ("$(PYTHON)", sys.version_info[0], sys.version_info[1]))'
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.dev: .venv/.run
+	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
