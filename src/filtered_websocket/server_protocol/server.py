@@ -44,8 +44,7 @@ INVALID_TEXT = 1007
 MESSAGE_TOO_BIG = 1009
 TRY_AGAIN_LATER = 1013
 
-UNSENDABLE_CODES = (0, 1005, 1006, 1015)
-"""What no close frame may carry; the engine refuses more."""
+MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
 
 utf8_decoder = getincrementaldecoder("utf-8")
 
@@ -142,8 +141,11 @@ class Protocol(WSListener):
     def loseConnection(self, code: int = NORMAL, reason: str = "") -> None:
         """Close the connection after what was sent to it, with a close code (RFC 6455 section 7.4).
 
-        The connection leaves `users` and its disconnect chain runs before this returns.
+        The connection leaves `users` and its disconnect chain runs before this returns. Raises
+        ValueError for a code that no frame may carry, or a reason of over 123 bytes.
         """
+        if not _is_close_code(code) or len(reason.encode()) > MAX_REASON:
+            raise ValueError(f"{code} {reason!r} cannot be sent as close code and reason")
         transport = self.transport
         if transport is None:
             if self.raw_transport is not None:
@@ -202,7 +204,7 @@ class Protocol(WSListener):
         elif opcode == CLOSE:
             payload = frame.get_payload_as_bytes()
             code = int.from_bytes(payload[:2]) if payload else NORMAL
-            self.loseConnection(PROTOCOL_ERROR if code in UNSENDABLE_CODES else code)
+            self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
             transport.disconnect()
         elif opcode == TEXT or opcode == BINARY:
             if self._fragments is not None:
@@ -328,6 +330,11 @@ class Protocol(WSListener):
         self._early.append(msg)
         if sum(map(len, self._early)) > self.limits.queue_bytes:
             raise BufferError(f"{self.id}: too much sent before the handshake")
+
+
+def _is_close_code(code: int) -> bool:
+    """Tell whether a close frame may carry `code`."""
+    return code in (1000, 1001, 1002, 1003, *range(1007, 1015)) or 3000 <= code < 5000
 
 
 def _discard(data: object) -> None:
