@@ -150,6 +150,8 @@ def _stop_signal() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
+        if stop.is_set():
+            return  # `timeout make run` sends two at once and means one
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
