@@ -424,7 +424,9 @@ def _upgrade_response(connection: Connection, request: Request) -> Any:
     return WSUpgradeResponse.create_101_response(headers)
 
 
-def _check_header(name: str, value: str) -> None:
+def _check_header(name: object, value: object) -> None:
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise ValueError(f"header {name!r}: name and value must be str")
     if not _token(name) or not _header_value(value):
         raise ValueError(f"header {name!r} is not valid HTTP")
 
