@@ -40,7 +40,8 @@ class ServerProcess:
         environ: Mapping[str, str] | None = None,
         command: tuple[str, ...] = ("-m", "filtered_websocket"),
     ) -> None:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("FWS_", "STORAGE_"))}
+        ours = ("FWS_", "STORAGE_", "PYTHONUNBUFFERED")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         choice = () if port is None else ("-p", str(port))
         self.process = subprocess.Popen(
             [sys.executable, *command, *choice, *arguments],

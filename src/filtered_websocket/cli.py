@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from .config import ConfigError, resolve
-from .importer import ModuleError, import_filters, import_storage
+from .importer import ModuleError, add_storage_options, import_filters, import_storage
 from .options import default_parser
 from .runner import StartError, run
 
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())
     try:
         storage_class = import_storage(os.environ.get("STORAGE_OBJECT_MODULE"))
-        parser = storage_class.parser(default_parser())
+        parser = default_parser()
+        add_storage_options(storage_class, parser)
         options, warnings = resolve(
             parser, sys.argv[1:] if arguments is None else arguments, os.environ
         )
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: Exception, exit_code: int) -> int:
-    print(f"fws_server: {error}", file=sys.stderr)
+    # One line, whatever an author's exception has in it.
+    print("fws_server:", " ".join(str(error).split()), file=sys.stderr)
     return exit_code
 
 
@@ -58,5 +60,6 @@ def _set_up_logging(level: str) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     if hasattr(sys.stdout, "reconfigure"):
-        # A terminal that cannot show a character must not fail the filter that prints it.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        # What a filter prints is there at once, also in a pipe, and a terminal that cannot show a
+        # character does not fail the filter.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)

@@ -10,7 +10,9 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -20,7 +22,14 @@ from .filters import base
 from .filters.base import FilterBase
 from .typing import FilterError
 
-__all__ = ["ModuleError", "import_filters", "import_storage"]
+__all__ = ["ModuleError", "add_storage_options", "import_filters", "import_storage"]
+
+NOT_THE_AUTHORS = (
+    "<frozen importlib",
+    os.path.dirname(__file__) + os.sep,
+    *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+)
+"""How the names of files begin that belong to Python, to installed packages, or to the server."""
 
 ENTRY_POINTS = "filtered_websocket.filters"
 DEFAULT_STORAGE = "filtered_websocket.storage_objects.default"
@@ -67,11 +76,22 @@ def import_storage(name: str | None) -> Any:
     return storage_class
 
 
+def add_storage_options(storage_class: Any, parser: ArgumentParser) -> None:
+    """Let a storage class add its options, where it has any. Raises ModuleError."""
+    try:
+        getattr(storage_class, "parser", lambda parser: parser)(parser)
+    except Exception as error:
+        raise ModuleError(
+            f"storage module {storage_class.__module__!r}: parser() failed: "
+            f"{_in_authors_words(error)}"
+        ) from None
+
+
 def _resolve(name: str) -> str:
-    if _exists(name):
+    if _is_module_name(name) and _exists(name):
         return name
     bundled = f"{__package__}.filters.{name}"
-    if "." not in name and name != "base" and _exists(bundled):
+    if name.isidentifier() and name != "base" and _exists(bundled):
         return bundled
     for entry_point in entry_points(group=ENTRY_POINTS, name=name):
         return entry_point.module
@@ -89,12 +109,17 @@ def _hint(name: str) -> str:
     return "is its folder the current directory?"
 
 
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def _exists(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError as error:
         # A missing parent package, or something that the parent package imports?
-        return not name.startswith(error.name or name)
+        missing = error.name or name
+        return name != missing and not name.startswith(missing + ".")
     except ValueError:
         return False
     except (Exception, SystemExit):
@@ -112,12 +137,8 @@ def _in_authors_words(error: BaseException) -> str:
     """Return place and reason of an error; the place is the last one in the author's code."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
-    ]
-    authored = [f for f in frames if not f.filename.startswith(sys.prefix)] or frames[-1:]
+    frames = traceback.extract_tb(error.__traceback__)
+    authored = [frame for frame in frames if not frame.filename.startswith(NOT_THE_AUTHORS)]
     place = f"{authored[-1].filename}, line {authored[-1].lineno}: " if authored else ""
     return f"{place}{type(error).__name__}: {error}"
 

@@ -15,10 +15,9 @@ import signal
 import socket
 import ssl
 import sys
-import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from .filters.base import FilterBase
@@ -27,7 +26,7 @@ from .server_protocol.handshake import Acceptor
 from .server_protocol.http import PlainPages
 from .server_protocol.origins import OriginPolicy, is_loopback
 from .server_protocol.server import Limits
-from .storage_objects.base import BasePubSubStorageObject
+from .storage_objects.base import BaseStorageObject, StorageError
 
 __all__ = ["StartError", "run"]
 
@@ -52,16 +51,23 @@ def run(options: Namespace, storage_class: Any) -> int:
 async def _serve(options: Namespace, storage_class: Any) -> int:
     stop = _stop_signal()
     factory = FilteredWebSocketFactory(
-        storage_object=_made_by(storage_class, lambda: storage_class(options)),
-        limits=_limits(options),
+        storage_object=_make_storage(storage_class, options), limits=_limits(options)
     )
-    async with _subscribed(factory, options), _listening(factory, options) as sockets:
-        _announce(options, sockets, factory)
-        # What start-up made lives as long as the server: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        await stop.wait()
+    try:
+        async with _storage_running(factory), _listening(factory, options) as sockets:
+            _announce(options, sockets, factory)
+            # What start-up made lives as long as the server: the collector may leave it alone.
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+    except StorageError as error:
+        raise StartError(str(error)) from None
     return 0
+
+
+def _storage_running(factory: FilteredWebSocketFactory) -> AbstractAsyncContextManager[None]:
+    storage = factory.storage_object
+    return storage.running(factory) if isinstance(storage, BaseStorageObject) else nullcontext()
 
 
 @asynccontextmanager
@@ -118,24 +124,6 @@ async def _start_servers(
     ]
 
 
-@asynccontextmanager
-async def _subscribed(factory: FilteredWebSocketFactory, options: Namespace) -> AsyncIterator[None]:
-    """Run the listener of a storage object with pub/sub in a thread of its own."""
-    storage = factory.storage_object
-    if not isinstance(storage, BasePubSubStorageObject):
-        yield
-        return
-    subscriber = _made_by(
-        type(storage), lambda: storage.get_subscriber()(storage.get_client(), options)
-    )
-    thread = threading.Thread(target=subscriber.listener, args=(factory,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        subscriber.kill()
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
@@ -163,10 +151,9 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _made_by(storage_class: type, make: Callable[[], Any]) -> Any:
-    """Return what the code of a storage author makes; report how it fails."""
+def _make_storage(storage_class: type, options: Namespace) -> Any:
     try:
-        return make()
+        return storage_class(options)
     except Exception as error:
         name = f"{storage_class.__module__}.{storage_class.__qualname__}"
         raise StartError(f"{name} failed: {type(error).__name__}: {error}") from None
@@ -273,16 +260,17 @@ def _tls_context(options: Namespace) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(options.cert, options.key, lambda: password)
     except ssl.SSLError as error:
-        raise StartError(_tls_error(error, options)) from None
+        raise StartError(_tls_error(error, options, bool(password))) from None
     return context
 
 
-def _tls_error(error: ssl.SSLError, options: Namespace) -> str:
+def _tls_error(error: ssl.SSLError, options: Namespace, has_password: bool) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"-key {options.key} is not the key of -cert {options.cert}"
     with open(options.key, "rb") as key:
         if b"ENCRYPTED" in key.read():
-            return f"-key {options.key} is encrypted: set its password in FWS_KEY_PASSWORD"
+            advice = "not its password" if has_password else "not set: it needs the password"
+            return f"-key {options.key} is encrypted, and FWS_KEY_PASSWORD is {advice}"
     return (
         f"-key {options.key} and -cert {options.cert} are not a key and a certificate in PEM "
         f"({error.reason or error})"

@@ -13,7 +13,7 @@ import queue
 import threading
 from argparse import Namespace
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from .filters.base import (
@@ -157,8 +157,9 @@ class FilteredWebSocketFactory:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._consuming = False
+        self._thread = threading.get_ident()
         self.users = Users(
-            self._loop.call_soon,
+            self._call_soon,
             turn_bytes=min(256 * 1024, self.limits.queue_bytes // 4),
             is_binary=handling_binary.get,
         )
@@ -188,6 +189,11 @@ class FilteredWebSocketFactory:
         finally:
             self._consuming = False
 
+    def _call_soon(self, callback: Callable[[], None]) -> None:
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("send from the event loop; from a thread, use queue.put")
+        self._loop.call_soon(callback)
+
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task of this server; the only way to start one.
 
@@ -210,7 +216,7 @@ class FilteredWebSocketFactory:
         """
         connections = list(self.users.values())
         for connection in connections:
-            connection.loseConnection(1001, "the server stops")
+            connection.loseConnection(1001, "the server stops", answer_within=grace + 1)
         gone = {self.spawn(connection.wait_closed()) for connection in connections}
         deadline = self._loop.time() + grace
         while self._tasks and self._loop.time() < deadline:

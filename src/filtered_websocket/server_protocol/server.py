@@ -138,10 +138,13 @@ class Protocol(WSListener):
             place = f"{caller.f_code.co_filename}, line {caller.f_lineno}"
             logger.warning("%s is closed: a message to it was dropped (%s)", self.id, place)
 
-    def loseConnection(self, code: int = NORMAL, reason: str = "") -> None:
+    def loseConnection(
+        self, code: int = NORMAL, reason: str = "", *, answer_within: float | None = None
+    ) -> None:
         """Close the connection after what was sent to it, with a close code (RFC 6455 section 7.4).
 
-        The connection leaves `users` and its disconnect chain runs before this returns. Raises
+        The connection leaves `users` and its disconnect chain runs before this returns. A client
+        that does not answer in time (seconds; by default `Limits.close_timeout`) is cut off. Raises
         ValueError for a code that no frame may carry, or a reason of over 123 bytes.
         """
         if not _is_close_code(code) or len(reason.encode()) > MAX_REASON:
@@ -157,7 +160,10 @@ class Protocol(WSListener):
         if not transport.underlying_transport.is_closing():
             self._send_all_waiting()
             transport.send_close(code, reason)  # type: ignore[arg-type]
-            self._cut_off_later(transport)
+            self._cut_off = asyncio.get_running_loop().call_later(
+                self.limits.close_timeout if answer_within is None else answer_within,
+                transport.underlying_transport.abort,
+            )
 
     def abortConnection(self) -> None:
         """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""
@@ -293,11 +299,6 @@ class Protocol(WSListener):
             self.is_open = False
             self.users.leave(self)
             self.onDisconnect()
-
-    def _cut_off_later(self, transport: WSTransport) -> None:
-        loop = asyncio.get_running_loop()
-        abort = transport.underlying_transport.abort
-        self._cut_off = loop.call_later(self.limits.close_timeout, abort)
 
     # Slow readers: what the transport does not take waits here, up to a bound
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+class StorageError(Exception):
+    """Report a storage that cannot do what it was asked for."""
 
 
 class BaseStorageObject:
@@ -33,6 +42,15 @@ class BaseStorageObject:
         """Take `value` out of the set under `key`; one that is not there is no error."""
         raise NotImplementedError
 
+    @asynccontextmanager
+    async def running(self, server: Any) -> AsyncIterator[None]:
+        """Do what the storage has to do in the background, while the block runs.
+
+        Entered once, before the server listens; left when all its connections are closed. Raises
+        StorageError when the server must not start.
+        """
+        yield
+
     @classmethod
     def parser(cls, parser: ArgumentParser) -> ArgumentParser:
         """Add the options of this storage to the command line; return the parser."""
@@ -50,7 +68,35 @@ class BasePubSubStorageObject(BaseStorageObject):
         """Return the client that the subscriber is made with."""
         raise NotImplementedError
 
+    @asynccontextmanager
+    async def running(self, server: Any) -> AsyncIterator[None]:
+        """Run the listener of the subscriber in a thread of its own."""
+        try:
+            subscriber = self.get_subscriber()(self.get_client(), self.options)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise StorageError(f"{_name(self)} failed to make its subscriber: {reason}") from None
+        threading.Thread(target=_listen, args=(subscriber, server), daemon=True).start()
+        try:
+            yield
+        finally:
+            try:
+                subscriber.kill()
+            except Exception:
+                logger.exception("%s.kill failed", _name(subscriber))
+
     @classmethod
     def get_subscriber(cls) -> Any:
         """Return the subscriber class, a child of `subscribers.base.BaseSubscriber`."""
         raise NotImplementedError
+
+
+def _listen(subscriber: Any, server: Any) -> None:
+    try:
+        subscriber.listener(server)
+    except Exception:
+        logger.exception("%s.listener failed: nothing more is heard", _name(subscriber))
+
+
+def _name(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
