@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -39,7 +38,7 @@ def resolve(
     given = _parse(parser, arguments)
     from_environment, warnings = _from_environment(parser, environ)
     filename = given.get("config", from_environment.get("config"))
-    options = {action.dest: action.default for action in _settable(parser)}
+    options = {action.dest: _default(parser, action) for action in _settable(parser)}
     options |= _from_file(parser, filename) if filename else {}
     options |= from_environment | given
     for action in required:
@@ -58,7 +57,7 @@ def _from_environment(
     for variable, text in environ.items():
         action = by_variable.get(variable)
         if action is not None and text:
-            raw: Any = re.split(r"[,\s]+", text.strip()) if _is_list(action) else text
+            raw: Any = text.replace(",", " ").split() if _is_list(action) else text
             values |= _value(parser, action, raw, variable)
         elif variable.startswith(PREFIX) and action is None and variable not in NOT_OPTIONS:
             warnings.append(f"{variable} is not an option{_nearest(variable, by_variable)}")
@@ -99,12 +98,16 @@ def _with_flags(content: dict[str, Any], filename: str) -> Iterator[tuple[str, A
 def _value(parser: ArgumentParser, action: argparse.Action, raw: Any, where: str) -> dict[str, Any]:
     """Return `{dest: value}` for a value from elsewhere, parsed as the command line would be."""
     option = action.option_strings[-1]
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return {action.dest: _boolean(raw, where)}
     if action.nargs == 0:
         return {action.dest: action.const if _boolean(raw, where) else action.default}
     if _is_list(action):
         items = raw if isinstance(raw, list) else [raw]
         if not all(_is_scalar(item) and not str(item).startswith("-") for item in items):
             raise ConfigError(f'{where}: expected a list, like ["a", "b"], not {raw!r}')
+        if _is_repeated(action):
+            return _parse(parser, [f"{option}={item}" for item in items], where)
         return _parse(parser, [option, *map(str, items)], where)
     if not _is_scalar(raw):
         raise ConfigError(f"{where}: expected one value, not {raw!r}")
@@ -112,7 +115,18 @@ def _value(parser: ArgumentParser, action: argparse.Action, raw: Any, where: str
 
 
 def _is_list(action: argparse.Action) -> bool:
-    return action.nargs in ("*", "+")
+    return action.nargs in ("*", "+") or _is_repeated(action)
+
+
+def _is_repeated(action: argparse.Action) -> bool:
+    """Tell whether an option takes one value each time it is given."""
+    return isinstance(action, argparse._AppendAction) and action.nargs is None
+
+
+def _default(parser: ArgumentParser, action: argparse.Action) -> Any:
+    # As argparse does: a default that is a string is parsed like one from the command line.
+    default = action.default
+    return parser._get_value(action, default) if isinstance(default, str) else default
 
 
 def _is_scalar(raw: Any) -> bool:
@@ -134,12 +148,12 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str], where: str = "") ->
         # argparse says "argument -p/--port: …", which is not where this value came from.
         raise ConfigError(f"{where}: {message.partition(': ')[2]}" if where else message)
 
-    unset = Namespace(**{action.dest: SUPPRESS for action in _settable(parser)})
+    unset = Namespace(**{action.dest: None for action in _settable(parser)})
     parser.error = fail  # type: ignore[method-assign]
     given, unknown = parser.parse_known_args(arguments, unset)
     if unknown:
         raise ConfigError(f"unknown argument {unknown[0]!r}{_hint(parser, unknown[0])}")
-    return {dest: value for dest, value in vars(given).items() if value is not SUPPRESS}
+    return {dest: value for dest, value in vars(given).items() if value is not None}
 
 
 def _hint(parser: ArgumentParser, argument: str) -> str:

@@ -72,7 +72,7 @@ def import_storage(name: str | None) -> Any:
     module = _import(name, f"storage module {name!r}")
     storage_class = getattr(module, "StorageObject", None)
     if not isinstance(storage_class, type):
-        raise ModuleError(f"storage module {name!r} ({module.__file__}) has no class StorageObject")
+        raise ModuleError(f"storage module {name!r} has no class StorageObject")
     return storage_class
 
 

@@ -32,6 +32,9 @@ __all__ = ["StartError", "run"]
 
 logger = logging.getLogger(__name__)
 
+Address = tuple[socket.AddressFamily, str]
+
+FREE_PORT_TRIES = 10
 BACKLOG = 1024  # connections that the kernel may hold until they are accepted
 
 
@@ -184,25 +187,31 @@ def open_sockets(host: str | None, port: int) -> list[socket.socket]:
     All have the same port, also when it is 0, for a free one. Raises StartError.
     """
     addresses = _addresses(host)
+    for _ in range(FREE_PORT_TRIES if port == 0 else 1):
+        try:
+            return _bind_all(addresses, port)
+        except StartError as error:
+            reason = error  # a port that is free on one address may be in use on the next
+    raise reason
+
+
+def _bind_all(addresses: Sequence[Address], port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
-    try:
-        for family, address in addresses:
-            try:
-                sock = _bind(family, address, port)
-            except OSError as error:
-                if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    continue  # this machine has no IPv6
-                raise StartError(_bind_error(error, address, port)) from None
-            sockets.append(sock)
-            port = sock.getsockname()[1]
-    except StartError:
-        for sock in sockets:
-            sock.close()
-        raise
+    for family, address in addresses:
+        try:
+            sock = _bind(family, address, port)
+        except OSError as error:
+            if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                continue  # this machine has no IPv6
+            for sock in sockets:
+                sock.close()
+            raise StartError(_bind_error(error, address, port)) from None
+        sockets.append(sock)
+        port = sock.getsockname()[1]
     return sockets
 
 
-def _addresses(host: str | None) -> list[tuple[socket.AddressFamily, str]]:
+def _addresses(host: str | None) -> list[Address]:
     if host is None:
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     if host == "*":
@@ -256,24 +265,36 @@ def _tls_context(options: Namespace) -> ssl.SSLContext | None:
             raise StartError(f"{option} {path}: {error.strerror}") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    password = os.environ.get("FWS_KEY_PASSWORD", "")
+    password = _KeyPassword()
     try:
-        context.load_cert_chain(options.cert, options.key, lambda: password)
-    except ssl.SSLError as error:
-        raise StartError(_tls_error(error, options, bool(password))) from None
+        context.load_cert_chain(options.cert, options.key, password)
+    except (ssl.SSLError, ValueError) as error:
+        raise StartError(_tls_error(error, options, password)) from None
     return context
 
 
-def _tls_error(error: ssl.SSLError, options: Namespace, has_password: bool) -> str:
-    if error.reason == "KEY_VALUES_MISMATCH":
+class _KeyPassword:
+    """Give OpenSSL the password of the key, and remember whether it asked."""
+
+    def __init__(self) -> None:
+        self.value = os.environ.get("FWS_KEY_PASSWORD", "")
+        self.was_asked = False
+
+    def __call__(self) -> str:
+        self.was_asked = True
+        return self.value
+
+
+def _tls_error(error: Exception, options: Namespace, password: _KeyPassword) -> str:
+    reason = getattr(error, "reason", None) or str(error)
+    if reason == "KEY_VALUES_MISMATCH":
         return f"-key {options.key} is not the key of -cert {options.cert}"
-    with open(options.key, "rb") as key:
-        if b"ENCRYPTED" in key.read():
-            advice = "not its password" if has_password else "not set: it needs the password"
-            return f"-key {options.key} is encrypted, and FWS_KEY_PASSWORD is {advice}"
+    if password.was_asked:
+        advice = "not its password" if password.value else "not set: it needs the password"
+        return f"-key {options.key} is encrypted, and FWS_KEY_PASSWORD is {advice}"
     return (
         f"-key {options.key} and -cert {options.cert} are not a key and a certificate in PEM "
-        f"({error.reason or error})"
+        f"({reason})"
     )
 
 
@@ -298,8 +319,10 @@ def _description(
 ) -> list[tuple[str, str]]:
     scheme = "https" if options.key else "http"
     addresses = [s.getsockname()[:2] for s in sockets]
-    names = [_url_host(address) for address, _ in addresses]
-    lines = [("fws_server", f"{scheme}://{_authority(names[0], addresses[0][1])}/")]
+    address, port = addresses[0]
+    by_name = address in ("0.0.0.0", "::") or (len(addresses) > 1 and is_loopback(address))
+    url = f"{scheme}://{_authority('localhost' if by_name else address, port)}/"
+    lines = [("fws_server", url)]
     if all(is_loopback(address) for address, _ in addresses):
         lines.append(("open to", "this machine only; --host * lets others in"))
     else:
@@ -320,10 +343,6 @@ def _chain_name(chain: type[FilterBase]) -> str:
     if name.startswith("WebSocket") and name.endswith("Filter"):
         return name.removeprefix("WebSocket").removesuffix("Filter").lower()
     return name
-
-
-def _url_host(address: str) -> str:
-    return "localhost" if is_loopback(address) or address in ("0.0.0.0", "::") else address
 
 
 def _authority(host: str, port: int) -> str:

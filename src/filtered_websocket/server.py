@@ -38,6 +38,7 @@ __all__ = ["ConsumerQueue", "FilteredWebSocket", "FilteredWebSocketFactory", "de
 logger = logging.getLogger(__name__)
 
 QUEUE_SIZE = 65536  # items that may wait for the consumer chain
+LAST_GRACE = 1.0  # seconds for async disconnect filters after all others were cancelled
 CONSUMER_SLICE = 256  # items that are consumed before other events get their turn
 
 
@@ -127,6 +128,9 @@ class FilteredWebSocket(Connection):
                     self.raw_transport.resume_reading()
         finally:
             self._jobs = None
+            for chain, data in jobs:  # none, unless the server stops and does not wait any more
+                if chain is self.factory.disconnect_chain:
+                    self._handle(chain, data)
 
 
 class FilteredWebSocketFactory:
@@ -183,9 +187,8 @@ class FilteredWebSocketFactory:
 
     async def _consume(self) -> None:
         try:
-            while not self.queue.empty():
-                for item in self.queue.take(1):
-                    await self.consumer_chain.run(self, item)
+            while items := self.queue.take(1):
+                await self.consumer_chain.run(self, items[0])
         finally:
             self._consuming = False
 
@@ -224,10 +227,17 @@ class FilteredWebSocketFactory:
         left = sum(not task.done() for task in gone)
         for connection in connections:
             connection.abortConnection()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_tasks()
+        if self._tasks:  # the disconnect chains of connections whose filters did not end in time
+            await asyncio.wait(self._tasks, timeout=LAST_GRACE)
+            await self._end_tasks()
         return left
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ConsumerQueue:

@@ -14,6 +14,7 @@ a slow connection, which is the business of its `write` (`server_protocol.server
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -120,7 +121,8 @@ class Users(dict[UUID, Any]):
         joined = memoryview(b"".join(self._shared))
         data = _own_stream(joined, offsets, self._apart.pop(connection, []))
         if data:
-            connection.write(data)
+            with suppress(RuntimeError):  # as in flush
+                connection.write(data)
 
     def items(self) -> dict_items[UUID, Any]:
         return self.copy().items()

@@ -161,6 +161,8 @@ class WebSocketConsumerFilter(FilterBase):
 
     @staticmethod
     def accept(result: Any, data: Any) -> Any:
+        if inspect.iscoroutine(result):
+            raise TypeError(f"returned {_kind(result)}")
         return result
 
 

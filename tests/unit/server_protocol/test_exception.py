@@ -1,0 +1,19 @@
+"""Errors of the wire."""
+
+from __future__ import annotations
+
+import pytest
+
+from filtered_websocket.server_protocol.exception import FrameError, ProtocolError
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(("bad",), 400), (("bad", 431), 431)])
+def test_protocol_error_carries_its_answer(arguments: tuple[str, int], status: int) -> None:
+    """Whoever catches it knows what to answer: a status, 400 unless told otherwise, and why."""
+    error = ProtocolError(*arguments)
+    assert (str(error), error.reason, error.status) == ("bad", "bad", status)
+
+
+def test_errors_are_told_apart() -> None:
+    """Code that waits for more bytes of a frame does not swallow a broken protocol."""
+    assert not issubclass(ProtocolError, FrameError)

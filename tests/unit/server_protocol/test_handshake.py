@@ -1,0 +1,361 @@
+"""From the first byte to an answer. What follows the 101 is tested with real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from filtered_websocket.server_protocol.exception import ProtocolError
+from filtered_websocket.server_protocol.handshake import (
+    Acceptor,
+    Connection,
+    Handshake,
+    parse_request,
+)
+from filtered_websocket.server_protocol.http import PlainPages
+from filtered_websocket.server_protocol.origins import OriginPolicy
+from filtered_websocket.server_protocol.server import Limits
+from filtered_websocket.typing import RejectHandshake, Request
+
+from .fakes import FakeTransport
+
+GOOD = {
+    "Host": "localhost:9000",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def request_bytes(line: str = "GET / HTTP/1.1", **changes: str | None) -> bytes:
+    """Return a good request with some headers changed, added or (None) left out."""
+    headers = GOOD | {name.replace("_", "-"): value for name, value in changes.items()}
+    fields = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([line, *fields, "", ""]).encode("latin-1")
+
+
+# Reading a request
+
+
+@given(st.binary())
+@example(b"")
+@example(b"GET http://[::1 HTTP/1.1\r\nHost: a")
+def test_any_bytes_are_a_request_or_refused(head: bytes) -> None:
+    """Whatever a client sends, it is a Request or a ProtocolError with a status, nothing else."""
+    try:
+        request = parse_request(head)
+    except ProtocolError as error:
+        assert error.status in (400, 505)
+    else:
+        assert isinstance(request, Request)
+
+
+@given(
+    st.sampled_from(["GET", "POST", "get", "G(T", ""]),
+    st.text(st.characters(max_codepoint=255), max_size=20) | st.from_regex(r"\w+://\[?[:\w]*\]?/"),
+    st.sampled_from(["1.1", "1.0", "2.0", "x"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Host", "Upgrade", "Cookie", "a b", "", "X\x00"]),
+            st.text(st.characters(max_codepoint=255), max_size=10),
+        )
+    ),
+)
+def test_what_resembles_a_request_is_one_or_refused(
+    method: str, target: str, version: str, headers: list[tuple[str, str]]
+) -> None:
+    """Requests with something odd at any place are read safely, or refused."""
+    lines = [f"{method} {target} HTTP/{version}", *(f"{name}: {text}" for name, text in headers)]
+    try:
+        request = parse_request("\r\n".join(lines).encode("latin-1", "replace"))
+    except ProtocolError:
+        return
+    assert request.method == method
+    assert request.target.startswith(("/", "*"))
+    for name, value in request.headers.items():
+        assert name.isprintable()
+        assert not set(value) & set("\r\n\0")
+        assert value == value.strip(" \t")
+
+
+def test_a_request_is_read_in_full() -> None:
+    """Method, target, headers and peer are there as the client sent them."""
+    head = b"\r\nGET /chat?a=1 HTTP/1.1\r\nhost: a\r\nX:  b \t\r\nx:\r\nY: caf\xe9"
+    request = parse_request(head, "192.0.2.1")
+    assert (request.method, request.target, request.peer) == ("GET", "/chat?a=1", "192.0.2.1")
+    assert request.headers["Host"] == "a"
+    assert request.headers.getall("X") == ["b", ""]
+    assert request.headers["Y"] == "café"
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/", "/"),
+        ("//evil.example/a", "//evil.example/a"),
+        ("http://localhost:9000/chat?a=1", "/chat?a=1"),
+        ("WSS://localhost", "/"),
+        ("*", "*"),
+    ],
+)
+def test_targets(target: str, expected: str) -> None:
+    """An absolute target, as a proxy sends it, means its path and query."""
+    assert parse_request(f"GET {target} HTTP/1.1\r\nHost: a".encode()).target == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Morgan", 400),
+        (b"GET /", 400),
+        (b"GET  / HTTP/1.1\r\nHost: a", 400),
+        (b"GET / HTTP/1.1 \r\nHost: a", 400),
+        (b"GET / HTTP/2.0\r\nHost: a", 505),
+        (b"GET /\xa0 HTTP/1.1\r\nHost: a", 400),
+        (b"GET chat HTTP/1.1\r\nHost: a", 400),
+        (b"GET ftp://a/ HTTP/1.1\r\nHost: a", 400),
+        (b"GET http:/// HTTP/1.1\r\nHost: a", 400),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a", 400),
+        (b"GET / HTTP/1.1", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a", 400),
+        (b"GET / HTTP/1.1\r\nHost : a", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n folded", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\nY: b", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00", 400),
+        (b"GET / HTTP/1.1\nHost: a", 400),
+    ],
+)
+def test_malformed_requests(head: bytes, status: int) -> None:
+    """What is no HTTP request, or could be read in two ways, is refused."""
+    with pytest.raises(ProtocolError) as error:
+        parse_request(head)
+    assert error.value.status == status
+
+
+# Answering a request
+
+
+class FakeFactory:
+    """A server whose connections decide on a handshake as the test says."""
+
+    def __init__(self, decide: Callable[[Any], Any], wants_raw_data: bool) -> None:
+        self.decide = decide
+        self.wants_raw_data = wants_raw_data
+        self.raw = b""
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def buildProtocol(self, address: str) -> Any:
+        factory = self
+
+        class Decided(Connection):
+            response_headers: dict[str, str] = {}
+            subprotocol = None
+
+            def onHandshake(self, request: Request) -> bool | Awaitable[bool]:
+                return factory.decide(self)
+
+            def dataReceived(self, data: bytes) -> None:
+                factory.raw += data
+
+        return Decided(None, Limits())  # type: ignore[arg-type]
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.get_running_loop().create_task(coroutine))
+        return self.tasks[-1]
+
+
+def answer(
+    *chunks: bytes,
+    decide: Callable[[Any], Any] = lambda connection: False,
+    wants_raw_data: bool = False,
+    then: Callable[[Handshake, FakeTransport, FakeFactory], None] | None = None,
+) -> bytes:
+    """Return what a server answers to a client that sends `chunks`."""
+
+    async def main() -> bytes:
+        factory, transport = FakeFactory(decide, wants_raw_data), FakeTransport()
+        acceptor = Acceptor(
+            factory,
+            limits=Limits(header_size=1000),
+            origins=OriginPolicy(None, loopback_only=True),
+            pages=PlainPages(console=False),
+        )
+        handshake = acceptor()
+        handshake.connection_made(transport)  # type: ignore[arg-type]
+        for chunk in chunks:
+            handshake.get_buffer(-1)[: len(chunk)] = chunk
+            handshake.buffer_updated(len(chunk))
+        await asyncio.gather(*factory.tasks)
+        if then is not None:
+            then(handshake, transport, factory)
+        acceptor.close()
+        return transport.written
+
+    return asyncio.run(main())
+
+
+def status(answered: bytes) -> int | None:
+    return int(answered.split()[1]) if answered else None
+
+
+@pytest.mark.parametrize(
+    ("request_head", "expected"),
+    [
+        (request_bytes("POST / HTTP/1.1"), 405),
+        (request_bytes("GET / HTTP/1.0", Host=None), 400),
+        (request_bytes(Connection="keep-alive"), 400),
+        (request_bytes(Sec_WebSocket_Version="8"), 426),
+        (request_bytes(Sec_WebSocket_Version=None), 426),
+        (request_bytes(Sec_WebSocket_Key=None), 400),
+        (request_bytes(Sec_WebSocket_Key="short"), 400),
+        (request_bytes(Sec_WebSocket_Key="AAAA"), 400),
+        (request_bytes(Content_Length="5"), 400),
+        (request_bytes(Transfer_Encoding="chunked"), 400),
+        (request_bytes(Origin="https://evil.example"), 403),
+        (request_bytes(Upgrade=None, Sec_WebSocket_Key=None), 426),
+        (request_bytes("GET /health HTTP/1.1", Upgrade=None, Sec_WebSocket_Key=None), 200),
+        (request_bytes(X="a" * 1000), 431),
+        (b"a" * 1001, 431),
+        (b"a" * 1000, None),
+        (b"Morgan\r\n\r\n", 400),
+    ],
+)
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_what_a_client_gets(request_head: bytes, expected: int | None, bytewise: bool) -> None:
+    """Each mistake has its status, however the request is cut into chunks; it is answered once."""
+    size = 1 if bytewise else 10_000
+    chunks = [request_head[i : i + size] for i in range(0, len(request_head), size)]
+    answered = answer(*chunks)
+    assert status(answered) == expected
+    assert answered.count(b"HTTP/1.1 ") == (expected is not None)
+    if expected == 426:
+        assert b"\r\nUpgrade: websocket\r\n" in answered
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"Connection": "keep-alive, Upgrade"},
+        {"Upgrade": "WebSocket"},
+        {"Origin": "http://127.0.0.1:3000"},
+        {"Content_Length": "0"},
+    ],
+)
+def test_a_good_request_reaches_the_filters(changes: dict[str, str]) -> None:
+    """A correct handshake, in any correct spelling, is asked about."""
+    seen: list[Request] = []
+    answer(request_bytes(**changes), decide=lambda c: seen.append(c.request) or False)
+    assert [request.path for request in seen] == ["/"]
+    assert seen[0].peer == "192.0.2.1"
+
+
+async def eventually(result: Any) -> bool:
+    await asyncio.sleep(0)
+    if isinstance(result, Exception):
+        raise result
+    return bool(result)
+
+
+def at_once(result: Any) -> bool:
+    if isinstance(result, Exception):
+        raise result
+    return bool(result)
+
+
+@pytest.mark.parametrize("when", [at_once, eventually])
+@pytest.mark.parametrize(
+    ("result", "expected", "body"),
+    [
+        (False, 500, "the server could not check this connection"),
+        (RejectHandshake(401, "who are you?"), 401, "who are you?"),
+        (RejectHandshake(503, "żółw", {"Retry-After": "5"}), 503, "żółw"),
+    ],
+)
+def test_filters_may_refuse(when: Any, result: Any, expected: int, body: str) -> None:
+    """A rejection is answered as it says, a chain that failed with 500; async filters too."""
+    answered = answer(request_bytes(), decide=lambda connection: when(result))
+    assert status(answered) == expected
+    assert answered.endswith(f"\r\n\r\n{body}\n".encode())
+    assert (b"\r\nRetry-After: 5\r\n" in answered) == (expected == 503)
+
+
+@pytest.mark.parametrize("headers", [{"X": "a\r\nSet-Cookie: b"}, {"X": 5}])
+def test_a_rejection_with_rubbish_headers(headers: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A header that would break the answer is left out and logged; the client is refused."""
+    decision = RejectHandshake(403, "no", headers)
+    answered = answer(request_bytes(), decide=lambda connection: at_once(decision))
+    assert status(answered) == 403
+    assert b"X:" not in answered
+    assert b"Set-Cookie" not in answered
+    assert "a handshake filter set what cannot be sent: header 'X'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"response_headers": {"X": "a\r\nb"}},
+        {"response_headers": {"a b": "c"}},
+        {"response_headers": {"X": 5}},
+        {"response_headers": {5: "X"}},
+        {"subprotocol": "not-offered"},
+    ],
+)
+def test_filters_that_set_what_cannot_be_sent(
+    change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A response that would break the protocol is a 500 and a logged error."""
+
+    def decide(connection: Any) -> bool:
+        for name, value in change.items():
+            setattr(connection, name, value)
+        return True
+
+    assert status(answer(request_bytes(), decide=decide)) == 500
+    assert "a handshake filter set what cannot be sent" in caplog.text
+
+
+def test_a_refused_page_is_logged_with_the_way_in(caplog: pytest.LogCaptureFixture) -> None:
+    """One line names the origin and the option that lets it in."""
+    caplog.set_level(logging.INFO)
+    answer(request_bytes(Origin="https://chat.example"))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "--origins https://chat.example" in record.getMessage()
+
+
+def test_raw_data_is_seen_before_and_after_an_answer() -> None:
+    """A data chain gets every chunk, garbage included, whatever becomes of the connection."""
+
+    def then(handshake: Handshake, transport: FakeTransport, factory: FakeFactory) -> None:
+        assert factory.raw == b"Morgan\r\n\r\nmore"
+        assert transport.eof_sent
+
+    answer(b"Morgan\r\n", b"\r\n", b"more", wants_raw_data=True, then=then)
+
+
+@pytest.mark.parametrize("chunks", [[], [b"GET / HT"]])
+def test_a_slow_client_is_told(chunks: list[bytes]) -> None:
+    """Who sends no whole request in time gets 408, and is cut off when it does not leave."""
+
+    def then(handshake: Handshake, transport: FakeTransport, factory: FakeFactory) -> None:
+        handshake.time_out()
+        assert not transport.aborted
+        handshake.time_out()
+        assert transport.aborted
+
+    assert status(answer(*chunks, then=then)) == 408
+
+
+def test_who_is_not_open_yet_is_cut_off_at_the_stop() -> None:
+    """Closing the acceptor ends the handshakes that are under way."""
+    transports: list[FakeTransport] = []
+    answer(b"GET", then=lambda handshake, transport, factory: transports.append(transport))
+    assert transports[0].aborted

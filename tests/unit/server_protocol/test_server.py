@@ -1,0 +1,371 @@
+"""One connection on the wire."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from picows import WSMsgType
+
+from filtered_websocket.frames import encode_frame
+from filtered_websocket.server_protocol.server import Limits, Protocol
+from filtered_websocket.typing import Data, Message
+from filtered_websocket.users import Users
+
+from ..conftest import idle
+from .fakes import FakeEngine, FakeFrame, FakeTransport
+
+CONTINUATION, TEXT, BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
+PING, PONG, CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
+
+
+class Recorder(Protocol):
+    """A connection that keeps what happened to it."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.turn: list[Callable[[], None]] = []
+        super().__init__(Users(self.turn.append), limits or Limits())
+        self.engine = FakeEngine()
+        self.events: list[Any] = []
+
+    def onConnect(self) -> None:
+        self.events.append("connect")
+
+    def onMessage(self, msg: Message) -> None:
+        self.events.append((bytes(msg), msg.is_binary))
+
+    def onDisconnect(self) -> None:
+        self.events.append("disconnect")
+
+    def open(self) -> Recorder:
+        self.on_ws_connected(self.engine)  # type: ignore[arg-type]
+        return self
+
+    def receive(self, *frames: FakeFrame) -> Recorder:
+        for frame in frames:
+            self.on_ws_frame(self.engine, frame)  # type: ignore[arg-type]
+        return self
+
+    def send(self, *messages: Data) -> Recorder:
+        """Send each message in a turn of its own."""
+        for msg in messages:
+            self.sendMessage(msg)
+            self.users.flush()  # type: ignore[attr-defined]
+        return self
+
+    @property
+    def socket(self) -> FakeTransport:
+        return self.engine.underlying_transport
+
+    @property
+    def close_codes(self) -> list[int]:
+        return [code for code, _ in self.engine.close_frames]
+
+
+def text(*messages: str) -> bytes:
+    return b"".join(encode_frame(message, False) for message in messages)
+
+
+# Frames to messages
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_a_whole_message(opcode: WSMsgType) -> None:
+    """A message is what it was, with its type."""
+    connection = Recorder().open().receive(FakeFrame("żółw".encode(), opcode))
+    assert connection.events == ["connect", ("żółw".encode(), opcode is BINARY)]
+
+
+@given(
+    st.binary(max_size=40) | st.text(max_size=20),
+    st.lists(st.integers(0, 40)),
+)
+def test_a_message_in_fragments(data: bytes | str, cuts: list[int]) -> None:
+    """However a message is cut, within characters too, it arrives whole, with pings in between."""
+    opcode, raw = (BINARY, data) if isinstance(data, bytes) else (TEXT, data.encode())
+    ends = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
+    parts = [raw[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    connection = Recorder().open()
+    for number, part in enumerate(parts):
+        kind = opcode if number == 0 else CONTINUATION
+        connection.receive(FakeFrame(part, kind, fin=number == len(parts) - 1))
+        connection.receive(FakeFrame(b"", PING), FakeFrame(b"", PONG))
+    assert connection.events == ["connect", (raw, opcode is BINARY)]
+    assert connection.engine.close_frames == []
+
+
+START = FakeFrame(b"ab", TEXT, fin=False)
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([FakeFrame(b"a", rsv1=True)], 1002),
+        ([FakeFrame(b"a", PING, rsv2=True)], 1002),
+        ([FakeFrame(b"a", BINARY, rsv3=True)], 1002),
+        ([FakeFrame(b"a", CONTINUATION)], 1002),
+        ([START, FakeFrame(b"c", TEXT)], 1002),
+        ([START, FakeFrame(b"c", BINARY, fin=False)], 1002),
+        ([FakeFrame(b"\xff", TEXT)], 1007),
+        ([FakeFrame(b"\xed\xa0\x80", TEXT)], 1007),
+        ([FakeFrame(b"\xff", TEXT, fin=False)], 1007),
+        ([START, FakeFrame(b"\xf0\x9f", CONTINUATION, fin=True)], 1007),
+        ([START, FakeFrame(b"\xf0\x9f", CONTINUATION, fin=False)], None),
+        ([FakeFrame(b"a" * 60, BINARY, fin=False), FakeFrame(b"a" * 41, CONTINUATION)], 1009),
+        ([FakeFrame(b"\xff" * 60, BINARY, fin=False)], None),
+    ],
+)
+async def test_what_breaks_the_protocol(frames: list[FakeFrame], code: int | None) -> None:
+    """A mistake closes the connection with its code, once, and nothing of it is a message."""
+    connection = Recorder(Limits(message_size=100)).open().receive(*frames, FakeFrame(b"ab"))
+    assert connection.close_codes == ([code] if code else [1002])
+    assert connection.events == ["connect", "disconnect"]
+
+
+async def test_the_next_message_begins_anew() -> None:
+    """After a fragmented message of one type, one of the other is itself again."""
+    frames = [START, FakeFrame(b"c", CONTINUATION)]
+    frames += [FakeFrame(b"\xff", BINARY, fin=False), FakeFrame(b"\xff", CONTINUATION)]
+    connection = Recorder().open().receive(*frames, FakeFrame(b"d"))
+    assert connection.events[1:] == [(b"abc", False), (b"\xff\xff", True), (b"d", False)]
+
+
+async def test_pings_are_answered() -> None:
+    """A pong carries the ping's payload; an unasked pong is nothing."""
+    connection = Recorder().open().receive(FakeFrame(b"a", PING), FakeFrame(b"b", PONG))
+    assert connection.engine.pongs == [b"a"]
+
+
+# Messages to frames
+
+
+async def test_what_is_sent_leaves_in_order() -> None:
+    """Each kind of message goes out as a frame of its type."""
+    binary = Message(b"b")
+    binary.is_binary = True
+    connection = Recorder().open().send("a", binary, b"c", bytearray(b"\xff"))
+    frames = [("a", False), (b"b", True), (b"c", False), (b"\xff", True)]
+    assert connection.socket.written == b"".join(encode_frame(*frame) for frame in frames)
+
+
+async def test_what_is_sent_early_waits_for_the_handshake() -> None:
+    """A handshake filter may send: its messages are the first that the client gets."""
+    connection = Recorder()
+    connection.sendMessage("one")
+    connection.sendMessage(b"two")
+    assert connection.open().send("three").socket.written == text("one", "two", "three")
+
+
+async def test_early_messages_are_bounded() -> None:
+    """More than a slow client may have waiting is an error of the filter."""
+    connection = Recorder(Limits(queue_bytes=5))
+    connection.sendMessage("12345")
+    with pytest.raises(BufferError):
+        connection.sendMessage("6")
+
+
+@pytest.mark.parametrize("state", ["early", "open", "closed"])
+async def test_what_cannot_be_sent(state: str) -> None:
+    """A wrong type raises TypeError, whatever the connection's state is."""
+    connection = Recorder()
+    if state != "early":
+        connection.open()
+    if state == "closed":
+        connection.loseConnection()
+    with pytest.raises(TypeError, match="not int"):
+        connection.sendMessage(5)  # type: ignore[arg-type]
+
+
+async def test_sending_to_a_closed_connection_costs_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first message that is dropped is logged with the caller's line; nothing is raised."""
+    connection = Recorder().open()
+    connection.loseConnection()
+    frame = inspect.currentframe()
+    assert frame is not None
+    connection.sendMessage("one"), connection.sendMessage("two")
+    line = frame.f_lineno - 1
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"{connection.id} is closed" in record.getMessage()
+    assert f"{__file__}, line {line}" in record.getMessage()
+    assert connection.socket.written == b""
+
+
+# Closing
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"", 1000),
+        (b"\x03", 1002),
+        *((code.to_bytes(2), code) for code in (1000, 1001, 1003, 1007, 1014, 3000, 4999)),
+        *((code.to_bytes(2), 1002) for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)),
+        ((1001).to_bytes(2) + b"bye", 1001),
+    ],
+)
+async def test_a_close_frame_is_answered(payload: bytes, code: int) -> None:
+    """The peer gets its code back, or 1002 for one that it must not send, and that is the end."""
+    connection = Recorder().open().receive(FakeFrame(payload, CLOSE), FakeFrame(b"late"))
+    assert connection.close_codes == [code]
+    assert connection.engine.disconnected.is_set()
+    assert connection.events == ["connect", "disconnect"]
+    assert not connection.users
+
+
+async def test_what_was_sent_leaves_before_the_close() -> None:
+    """Closing loses nothing, and happens once, however often it is asked for."""
+    connection = Recorder().open()
+    connection.sendMessage("last words")
+    connection.loseConnection(4000, "enough")
+    connection.loseConnection(4001)
+    assert connection.engine.written_before_close == text("last words")
+    assert connection.engine.close_frames == [(4000, "enough")]
+    assert connection.events == ["connect", "disconnect"]
+    assert not connection.users
+
+
+async def test_after_a_close_only_its_answer_counts() -> None:
+    """Messages that were on their way are ignored; the peer's close frame ends it."""
+    connection = Recorder().open()
+    connection.loseConnection()
+    connection.receive(FakeFrame(b"late"), FakeFrame(b"a", PING))
+    assert not connection.engine.disconnected.is_set()
+    connection.receive(FakeFrame(b"", CLOSE))
+    assert connection.engine.disconnected.is_set()
+    assert connection.engine.pongs == []
+    assert connection.events == ["connect", "disconnect"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1005, ""), (999, ""), (5000, ""), (1000, "a" * 124), (1000, "ż" * 62)]
+)
+async def test_a_close_that_no_frame_can_carry(code: int, reason: str) -> None:
+    """It is a ValueError, and the connection stays open."""
+    connection = Recorder().open()
+    with pytest.raises(ValueError, match=str(code)):
+        connection.loseConnection(code, reason)
+    assert connection.send("still there").socket.written == text("still there")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_does_not_answer_a_close_is_cut_off(leaves: bool) -> None:
+    """After the time limit the socket is aborted, unless the peer has gone by then."""
+    connection = Recorder(Limits(close_timeout=0)).open()
+    connection.loseConnection()
+    if leaves:
+        connection.on_ws_disconnected(connection.engine)  # type: ignore[arg-type]
+    await idle()
+    assert connection.socket.aborted is not leaves
+
+
+@pytest.mark.parametrize("how", ["lost", "aborted"])
+async def test_the_end_comes_once(how: str) -> None:
+    """A connection that breaks or is cut off leaves `users` and is told of it once."""
+    connection = Recorder().open()
+    if how == "aborted":
+        connection.abortConnection()
+        assert connection.socket.aborted
+    connection.on_ws_disconnected(connection.engine)  # type: ignore[arg-type]
+    connection.abortConnection()
+    assert connection.events == ["connect", "disconnect"]
+    assert not connection.users
+
+
+# Slow readers
+
+
+SMALL = {"queue_bytes": 12}  # three frames of two characters
+
+
+def slow(policy: str, *messages: str) -> Recorder:
+    """Return a connection whose socket is full, and that was sent messages since."""
+    connection = Recorder(Limits(slow_client=policy, **SMALL)).open()  # type: ignore[arg-type]
+    connection.pause_writing()
+    return connection.send(*messages)
+
+
+@pytest.mark.parametrize("policy", ["close", "drop_oldest", "drop_newest"])
+async def test_what_fits_waits_for_a_slow_reader(policy: str) -> None:
+    """Nothing is lost as long as it fits: it leaves in order when the socket has room."""
+    connection = slow(policy, "01", "23", "45")
+    assert connection.socket.written == b""
+    connection.resume_writing()
+    connection.send("67")
+    assert connection.socket.written == text("01", "23", "45", "67")
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [("drop_oldest", ["45", "67", "89"]), ("drop_newest", ["01", "23", "45"])],
+)
+async def test_what_does_not_fit_is_dropped(policy: str, left: list[str]) -> None:
+    """Whole frames go, the oldest or the newest; the connection stays."""
+    connection = slow(policy, "01", "23", "45", "67", "89")
+    connection.resume_writing()
+    assert connection.send("ab").socket.written == text(*left, "ab")
+    assert connection.engine.close_frames == []
+
+
+async def test_a_reader_that_is_too_slow_is_closed() -> None:
+    """By default it gets 1013 instead of what waits; not before the turn has ended."""
+    connection = slow("close", "01", "23", "45", "67", "89")
+    assert connection.events == ["connect"]
+    await idle()
+    assert connection.close_codes == [1013]
+    assert connection.events == ["connect", "disconnect"]
+    assert connection.socket.written == b""
+
+
+@given(st.sampled_from(["drop_oldest", "drop_newest"]), st.lists(st.text(max_size=8)))
+def test_what_waits_is_bounded(policy: str, messages: list[str]) -> None:
+    """Whatever is sent, no more than the limit waits, or one frame."""
+    connection = slow(policy, *messages)
+    for msg in messages:
+        connection.send(msg)
+        waiting = [len(data) for data in connection._waiting or ()]
+        assert sum(waiting) <= SMALL["queue_bytes"] or len(waiting) == 1
+    connection.resume_writing()
+    assert len(connection.socket.written) == sum(waiting) if messages else True
+
+
+async def test_a_socket_that_fills_again_while_it_empties() -> None:
+    """What was not taken waits on, in order, and still counts."""
+    connection = slow("drop_newest", "01", "23", "45")
+    take = connection.socket.write
+
+    def take_one(data: bytes | memoryview) -> None:
+        take(data)
+        connection.pause_writing()
+
+    connection.socket.write = take_one  # type: ignore[method-assign]
+    connection.resume_writing()
+    assert connection.socket.written == text("01")
+    connection.send("67", "89")  # the second is too much
+    for _ in range(5):
+        connection.resume_writing()
+    assert connection.socket.written == text("01", "23", "45", "67")
+
+
+async def test_a_slow_reader_gets_no_pongs() -> None:
+    """A peer that pings without reading does not fill the memory."""
+    connection = slow("close").receive(FakeFrame(b"a", PING))
+    assert connection.engine.pongs == []
+    connection.resume_writing()
+    assert connection.receive(FakeFrame(b"b", PING)).engine.pongs == [b"b"]
+
+
+async def test_closing_sends_what_waits() -> None:
+    """A close by a filter comes after what was sent before, also to a slow reader."""
+    connection = slow("close", "01", "23")
+    connection.sendMessage("45")
+    connection.loseConnection()
+    assert connection.engine.written_before_close == text("01", "23", "45")
+    assert connection.close_codes == [1000]

@@ -1,0 +1,159 @@
+"""The command `fws_server`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from filtered_websocket import cli
+from filtered_websocket.runner import StartError
+
+from .conftest import WriteModule
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STORAGE_OBJECT_MODULE", raising=False)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Namespace, Any]]:
+    """Stop before the server listens; keep what it would have been started with."""
+    calls: list[tuple[Namespace, Any]] = []
+
+    def run(options: Namespace, storage_class: Any) -> int:
+        calls.append((options, storage_class))
+        return 0
+
+    monkeypatch.setattr(cli, "run", run)
+    return calls
+
+
+def test_a_start(started: list[Any], write_module: WriteModule) -> None:
+    """Options, filters and storage of the command line and environment reach the runner."""
+    write_module("cli_filter.py", "from filtered_websocket.filters.stdout_messages import *\n")
+    assert cli.main(["-p", "0", "-f", "cli_filter", "--no_console"]) == 0
+    ((options, storage_class),) = started
+    assert (options.port, options.filters, options.no_console) == (0, ["cli_filter"], True)
+    assert storage_class.__module__ == "filtered_websocket.storage_objects.default"
+    assert "cli_filter" in sys.modules
+
+
+def test_arguments_come_from_the_command_line(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, write_module: WriteModule
+) -> None:
+    """The console script calls `main()` without arguments."""
+    monkeypatch.setattr(sys, "argv", ["fws_server", "-p", "7", "-f"])
+    assert cli.main() == 0
+    assert started[0][0].port == 7
+
+
+def test_the_current_directory_is_importable(
+    started: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    write_module: WriteModule,
+) -> None:
+    """A module there is found also when Python was started elsewhere; Python's own come first."""
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    write_module("cli_here.py", "from filtered_websocket.filters.stdout_messages import *\n")
+    assert cli.main(["-f", "cli_here"]) == 0
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_the_storage_module_of_the_environment(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, write_module: WriteModule
+) -> None:
+    """Its class is used, and its options are known on the command line."""
+    write_module(
+        "cli_storage.py",
+        """
+        from filtered_websocket.storage_objects import default
+
+        class StorageObject(default.StorageObject):
+            @classmethod
+            def parser(cls, parser):
+                parser.add_argument("--group_size", type=int)
+                return parser
+        """,
+    )
+    monkeypatch.setenv("STORAGE_OBJECT_MODULE", "cli_storage")
+    assert cli.main(["-f", "--group_size", "5"]) == 0
+    ((options, storage_class),) = started
+    assert (options.group_size, storage_class.__module__) == (5, "cli_storage")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        (["-p", "http"], {}, "argument -p/--port: invalid port value: 'http'"),
+        (["chat"], {}, "unknown argument 'chat'; filters are named after -f: "),
+        (["-c", "nothing.json"], {}, "nothing.json: No such file or directory"),
+        (["-f", "nothing"], {}, "filter module 'nothing' was not found; "),
+        (["-f", "broken_cli_filter"], {}, "filter module 'broken_cli_filter' failed on import: "),
+        ([], {"FWS_PORT": "http"}, "FWS_PORT: invalid port value: 'http'"),
+        ([], {"STORAGE_OBJECT_MODULE": "nothing"}, "storage module 'nothing' (STORAGE_OBJECT_"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    arguments: list[str],
+    environ: dict[str, str],
+    expected: str,
+    started: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    write_module: WriteModule,
+) -> None:
+    """Wrong usage is exit code 2, one line on stderr, no traceback, and nothing starts."""
+    write_module("broken_cli_filter.py", "1 / 0\n")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"fws_server: {expected}")
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+    assert started == []
+
+
+def test_a_start_that_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], write_module: WriteModule
+) -> None:
+    """What the machine refuses is exit code 1."""
+
+    def run(options: Namespace, storage_class: Any) -> int:
+        raise StartError("the port is in use")
+
+    monkeypatch.setattr(cli, "run", run)
+    assert cli.main(["-f"]) == 1
+    assert capsys.readouterr().err == "fws_server: the port is in use\n"
+
+
+def test_an_error_of_many_lines_is_told_in_one(
+    capsys: pytest.CaptureFixture[str], write_module: WriteModule
+) -> None:
+    """What an author's exception says stays within the one line."""
+    write_module("wordy_filter.py", "raise ValueError('one\\n  two\\n')\n")
+    assert cli.main(["-f", "wordy_filter"]) == 2
+    assert capsys.readouterr().err.endswith("line 1: ValueError: one two\n")
+
+
+def test_warnings_do_not_keep_it_from_starting(
+    started: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    write_module: WriteModule,
+) -> None:
+    """A module without filters and a misspelt variable are told of, once each."""
+    write_module("cli_without.py", "")
+    monkeypatch.setenv("FWS_PROT", "1")
+    assert cli.main(["-f", "cli_without"]) == 0
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "FWS_PROT is not an option" in caplog.text
+    assert "'cli_without' has no filters" in caplog.text
+    assert len(started) == 1

@@ -1,0 +1,70 @@
+"""Frames as bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from filtered_websocket.frames import BINARY, TEXT, encode_frame, is_utf8
+
+NOT_UTF8 = b"caf\xe9"
+
+
+def parse(frame: bytes) -> tuple[int, bytes]:
+    """Return opcode and payload of a final, unmasked frame (RFC 6455 section 5.2), and no rest."""
+    first, length, rest = frame[0], frame[1], frame[2:]
+    assert first & 0xF0 == 0x80, "final, with no reserved bit"
+    assert length < 128, "unmasked"
+    if length >= 126:
+        size_bytes = {126: 2, 127: 8}[length]
+        length, rest = int.from_bytes(rest[:size_bytes]), rest[size_bytes:]
+        assert length >= (126 if size_bytes == 2 else 65536), "the shortest length"
+    assert len(rest) == length
+    return first & 0x0F, rest
+
+
+@given(st.binary(max_size=300), st.booleans())
+@example(b"a" * 125, False)
+@example(b"a" * 126, False)
+@example(b"a" * 65535, True)
+@example(b"a" * 65536, False)
+@example(b"\xff" * 65536, False)
+def test_bytes_survive_a_frame(data: bytes, is_binary: bool) -> None:
+    """A frame holds the payload, and is text only for UTF-8 that was not asked to be binary."""
+    opcode, payload = parse(encode_frame(data, is_binary))
+    assert payload == data
+    assert opcode == (BINARY if is_binary or not is_utf8(data) else TEXT)
+
+
+@given(st.text(max_size=300), st.booleans())
+def test_str_is_always_text(text: str, is_binary: bool) -> None:
+    """`str` goes as text, encoded as UTF-8, also when binary was asked for."""
+    assert parse(encode_frame(text, is_binary)) == (TEXT, text.encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", True),
+        (b"plain", True),
+        ("Zażółć 🐢".encode(), True),
+        (bytearray("żółw".encode()), True),
+        (NOT_UTF8, False),
+        (b"\xed\xa0\x80", False),
+        (b"\xf0\x9f\x90", False),
+    ],
+    ids=["empty", "ascii", "utf8", "bytearray", "latin1", "surrogate", "cut"],
+)
+def test_is_utf8(data: bytes | bytearray, expected: bool) -> None:
+    """Only what a text frame may hold counts as UTF-8."""
+    assert is_utf8(data) is expected
+
+
+@pytest.mark.parametrize("wrong", [None, 5, ["a"], memoryview(b"a")])
+def test_anything_else_is_refused(wrong: Any) -> None:
+    """What is neither bytes nor text raises a TypeError that says what it is."""
+    with pytest.raises(TypeError, match=f"not {type(wrong).__name__}$"):
+        encode_frame(wrong, False)

@@ -1,0 +1,107 @@
+"""The table of options."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS
+from typing import Any
+
+import pytest
+
+from filtered_websocket import __version__
+from filtered_websocket.options import OPTIONS, default_parser
+
+NAMES = [option.flags[-1] for option in OPTIONS]
+
+
+def parse(*arguments: str) -> dict[str, Any]:
+    return vars(default_parser().parse_args(arguments))
+
+
+def test_defaults() -> None:
+    """Without arguments it is the server of the documentation: port 9000 and two filters."""
+    options = parse()
+    assert options["port"] == 9000
+    assert [name.rpartition(".")[2] for name in options["filters"]] == [
+        "broadcast_messages",
+        "stdout_messages",
+    ]
+    assert {name for name, value in options.items() if value in (None, False)} == {
+        "cert",
+        "config",
+        "host",
+        "key",
+        "no_console",
+        "origins",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["-p", "80"], "port", 80),
+        (["--port", "0"], "port", 0),
+        (["-c", "a.json"], "config", "a.json"),
+        (["-f"], "filters", []),
+        (["-f", "b", "a", "b"], "filters", ["b", "a", "b"]),
+        (["-key", "k.pem"], "key", "k.pem"),
+        (["--key", "k.pem"], "key", "k.pem"),
+        (["-cert", "c.pem"], "cert", "c.pem"),
+        (["--cert", "c.pem"], "cert", "c.pem"),
+        (["--host", "*"], "host", "*"),
+        (["--origins", "https://a.example", "*"], "origins", ["https://a.example", "*"]),
+        (["--no_console"], "no_console", True),
+        (["--drain_seconds", "0.5"], "drain_seconds", 0.5),
+        (["--max_message_size", "1"], "max_message_size", 1),
+        (["--max_queue_bytes", "4096"], "max_queue_bytes", 4096),
+        (["--slow_client", "drop_oldest"], "slow_client", "drop_oldest"),
+        (["--log_level", "debug"], "log_level", "debug"),
+    ],
+)
+def test_spellings(arguments: list[str], name: str, value: object) -> None:
+    """Each option is understood in its spellings of 0.4.1 and in the long one."""
+    assert parse(*arguments)[name] == value
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-p", "65536"],
+        ["-p", "-1"],
+        ["-p", "http"],
+        ["--origins"],
+        ["--drain_seconds", "-1"],
+        ["--drain_seconds", "inf"],
+        ["--drain_seconds", "nan"],
+        ["--max_message_size", "0"],
+        ["--max_queue_bytes", "many"],
+        ["--slow_client", "wait"],
+        ["--log_level", "loud"],
+        ["--por", "9000"],
+    ],
+)
+def test_wrong_values(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A value that cannot be used is refused, and so is an abbreviated name."""
+    with pytest.raises(SystemExit) as exit:
+        parse(*arguments)
+    assert exit.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_tells_of_each_option(name: str) -> None:
+    """`-h` shows every option, with the default that the table has."""
+    text = " ".join(default_parser().format_help().split())
+    option = OPTIONS[NAMES.index(name)]
+    assert name in text
+    assert " ".join(option.help.split()) in text
+    default = option.settings.get("default")
+    if default not in (None, False, SUPPRESS) and not isinstance(default, list):
+        assert f"(default: {default})" in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints name and version, and is a success."""
+    with pytest.raises(SystemExit) as exit:
+        parse("--version")
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"fws_server {__version__}\n"

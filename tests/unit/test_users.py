@@ -1,0 +1,251 @@
+"""Who is connected, and how what is sent to them leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from filtered_websocket.frames import encode_frame
+from filtered_websocket.typing import Message
+from filtered_websocket.users import Users
+
+
+class FakeConnection:
+    """Record what is written."""
+
+    def __init__(self) -> None:
+        self.id: UUID = uuid4()
+        self.writes: list[bytes | memoryview] = []
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.writes.append(data)
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.writes)
+
+
+class Turn(list[Callable[[], None]]):
+    """Stand in for the event loop: what `call_soon` was given runs when the test says so."""
+
+    def end(self) -> None:
+        calls, self[:] = list(self), []
+        for call in calls:
+            call()
+
+
+def frames(*messages: str) -> bytes:
+    return b"".join(encode_frame(message, False) for message in messages)
+
+
+def make(count: int) -> tuple[Turn, Users, list[FakeConnection]]:
+    turn = Turn()
+    users = Users(turn.append)
+    connections = [FakeConnection() for _ in range(count)]
+    for connection in connections:
+        users.enter(connection)
+    return turn, users, connections
+
+
+class EveryoneGetsTheirOwn(RuleBasedStateMachine):
+    """Compare `Users` with a model: for each connection, the messages for it, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = Turn()
+        self.users = Users(self.turn.append, turn_bytes=100)
+        self.open: list[FakeConnection] = []
+        self.gone: list[FakeConnection] = []
+        self.expected: dict[FakeConnection, bytes] = {}
+
+    @rule()
+    @precondition(lambda self: len(self.open) < 5)
+    def enter(self) -> None:
+        connection = FakeConnection()
+        self.users.enter(connection)
+        self.open.append(connection)
+        self.expected[connection] = b""
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.open)
+    def leave(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(self.open))
+        self.users.leave(connection)
+        assert connection.received == self.expected[connection]
+        self.open.remove(connection)
+        self.gone.append(connection)
+
+    @rule(text=st.text(max_size=30), data=st.data())
+    def broadcast(self, text: str, data: st.DataObject) -> None:
+        skip = data.draw(st.sampled_from([None, *self.open, *self.gone]))
+        self.users.broadcast(text, skip=skip and skip.id)
+        self._expect(text, [c for c in self.open if c is not skip])
+
+    @rule(text=st.text(max_size=30), data=st.data())
+    @precondition(lambda self: self.open)
+    def broadcast_to_group(self, text: str, data: st.DataObject) -> None:
+        group = data.draw(st.sets(st.sampled_from([*self.open, *self.gone])))
+        skip = data.draw(st.sampled_from([None, *self.open]))
+        self.users.broadcast(text, skip=skip and skip.id, to={c.id for c in group})
+        self._expect(text, [c for c in self.open if c in group and c is not skip])
+
+    @rule(text=st.text(max_size=30), data=st.data())
+    @precondition(lambda self: self.open)
+    def send(self, text: str, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(self.open))
+        self.users.send(connection, text)
+        self._expect(text, [connection])
+
+    @rule()
+    def end_the_turn(self) -> None:
+        before = Counter({c: len(c.writes) for c in self.open})
+        self.turn.end()
+        for connection in self.open:
+            assert connection.received == self.expected[connection]
+            assert len(connection.writes) - before[connection] <= 1
+
+    def teardown(self) -> None:
+        self.end_the_turn()
+
+    @invariant()
+    def those_who_left_get_nothing_more(self) -> None:
+        assert all(c.received == self.expected[c] for c in self.gone)
+
+    @invariant()
+    def what_was_written_is_the_begin_of_what_was_sent(self) -> None:
+        assert all(self.expected[c].startswith(c.received) for c in self.open)
+
+    def _expect(self, text: str, receivers: list[FakeConnection]) -> None:
+        for connection in receivers:
+            self.expected[connection] += frames(text)
+
+
+TestEveryoneGetsTheirOwn = EveryoneGetsTheirOwn.TestCase
+TestEveryoneGetsTheirOwn.settings = settings(stateful_step_count=25)
+
+
+def test_one_turn_is_one_write() -> None:
+    """All that a connection gets within one turn leaves in one write, at its end."""
+    turn, users, (a, b) = make(2)
+    users.broadcast("one")
+    users.send(b, "for b")
+    users.broadcast("two", skip=a.id)
+    assert a.writes == b.writes == []
+    assert len(turn) == 1
+    turn.end()
+    assert a.writes == [frames("one")]
+    assert b.writes == [frames("one", "for b", "two")]
+
+
+def test_a_broadcast_is_encoded_once_for_all() -> None:
+    """Connections that get the same get the same bytes object, not copies."""
+    turn, users, connections = make(3)
+    users.broadcast("one")
+    users.broadcast("two")
+    turn.end()
+    assert len({id(connection.writes[0]) for connection in connections}) == 1
+
+
+def test_a_large_turn_is_flushed_before_its_end() -> None:
+    """What one turn may collect is bounded: beyond it the writes begin at once."""
+    turn = Turn()
+    users = Users(turn.append, turn_bytes=10)
+    connection = FakeConnection()
+    users.enter(connection)
+    users.broadcast("0123")
+    assert connection.writes == []
+    users.broadcast("4567")
+    assert connection.writes == [frames("0123", "4567")]
+    turn.end()
+    assert len(connection.writes) == 1
+
+
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_plain_bytes_have_the_type_that_is_being_handled(is_binary: bool) -> None:
+    """Plain bytes ask for the type, a `Message` has its own and `str` is text."""
+    turn = Turn()
+    users = Users(turn.append, is_binary=lambda: is_binary)
+    connection = FakeConnection()
+    users.enter(connection)
+    binary, text = Message(b"binary"), Message(b"text")
+    binary.is_binary = True
+    for msg in (b"plain", binary, text, "str"):
+        users.broadcast(msg)
+        users.send(connection, msg)
+    turn.end()
+    types = [is_binary, is_binary, True, True, False, False, False, False]
+    payloads = [b"plain"] * 2 + [b"binary"] * 2 + [b"text"] * 2 + [b"str"] * 2
+    assert connection.received == b"".join(map(encode_frame, payloads, types))
+
+
+def test_a_message_is_taken_as_it_is_when_sent() -> None:
+    """What a filter does to its message afterwards does not change what was sent."""
+    turn, users, (a,) = make(1)
+    msg = Message(b"Test")
+    users.broadcast(msg)
+    msg.pop()
+    turn.end()
+    assert a.received == frames("Test")
+
+
+def test_what_cannot_be_sent_disturbs_nobody() -> None:
+    """A wrong type raises TypeError, and the rest of the turn leaves as it should."""
+    turn, users, (a,) = make(1)
+    users.broadcast("one")
+    for wrong in (None, 5):
+        with pytest.raises(TypeError):
+            users.broadcast(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            users.send(a, wrong)  # type: ignore[arg-type]
+    turn.end()
+    assert a.received == frames("one")
+
+
+class BrokenConnection(FakeConnection):
+    """Fail as a transport does whose socket is gone already."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+def test_a_broken_connection_disturbs_nobody() -> None:
+    """Whether it gets what all get or something of its own, the others get theirs; it may leave."""
+    turn, users, (a,) = make(1)
+    broken, b = BrokenConnection(), FakeConnection()
+    users.enter(broken)
+    users.enter(b)
+    users.broadcast("one")
+    turn.end()
+    users.send(broken, "for it")
+    users.broadcast("two")
+    turn.end()
+    users.broadcast("three")
+    users.leave(broken)
+    turn.end()
+    assert a.received == b.received == frames("one", "two", "three")
+    assert broken.id not in users
+
+
+@pytest.mark.parametrize("view", ["items", "keys", "values"])
+def test_connections_may_leave_while_a_filter_loops(view: str) -> None:
+    """The loop goes over those that were there when it began."""
+    _, users, connections = make(3)
+    for _, connection in zip(getattr(users, view)(), connections, strict=True):
+        users.leave(connection)
+    assert not users
+
+
+def test_leaving_twice_is_harmless() -> None:
+    """A connection that is gone already is not written to again."""
+    _, users, (a, b) = make(2)
+    users.broadcast("one")
+    users.leave(a)
+    users.leave(a)
+    assert a.writes == [frames("one")]
+    assert list(users) == [b.id]
