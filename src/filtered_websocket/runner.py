@@ -52,6 +52,7 @@ def run(options: Namespace, storage_class: Any) -> int:
 
 
 async def _serve(options: Namespace, storage_class: Any) -> int:
+    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     stop = _stop_signal()
     factory = FilteredWebSocketFactory(
         storage_object=_make_storage(storage_class, options), limits=_limits(options)
@@ -133,6 +134,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what the event loop reports; how peers break their connections is no news."""
+    error = context.get("exception")
+    # aiofastnet reports a class of exceptions where a TLS client goes away in the handshake.
+    is_peers = isinstance(error, OSError) or error is ConnectionResetError
+    logger.log(
+        logging.DEBUG if is_peers else logging.ERROR,
+        "%s",
+        context["message"],
+        exc_info=error if isinstance(error, Exception) else None,
+    )
 
 
 def _stop_signal() -> asyncio.Event:

@@ -58,8 +58,10 @@ class RejectHandshake(Exception):
         reason: str = "the connection was refused",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if not 400 <= status <= 599:
+        if not isinstance(status, int) or not 400 <= status <= 599:
             raise ValueError(f"a handshake is rejected with a status from 400 to 599, not {status}")
+        if not isinstance(reason, str):
+            raise TypeError(f"the reason of a rejection is str, not {type(reason).__name__}")
         super().__init__(status, reason)
         self.status = status
         self.reason = reason

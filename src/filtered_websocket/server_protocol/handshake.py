@@ -241,7 +241,7 @@ class Handshake(asyncio.BufferedProtocol):
             return
         try:
             upgrade = _upgrade_response(connection, request)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             logger.error("a handshake filter set what cannot be sent: %s", error)
             self._refuse(500, "the server could not answer this connection")
             return
@@ -300,7 +300,8 @@ class Handshake(asyncio.BufferedProtocol):
     ) -> None:
         logger.log(level, "refused a connection from %s: %d %s", self._peer, status, reason)
         if status == 426:
-            self._send(upgrade_required(reason, {"Sec-WebSocket-Version": "13"}))
+            fields = {"Sec-WebSocket-Version": "13"} | dict(headers or {})
+            self._send(upgrade_required(reason, fields))
         else:
             self._send(response(status, reason, headers))
 
@@ -359,7 +360,9 @@ def parse_request(head: bytes, peer: str = "") -> Request:
         header = _header_line(line)
         if header is None:
             raise ProtocolError("a header is malformed")
-        headers.append((header[1], header[2]))
+        # HTTP/1.0 has no Upgrade: a proxy that speaks it does not mean what it passes on.
+        if minor != "0" or header[1].lower() != "upgrade":
+            headers.append((header[1], header[2]))
     request = Request(method, _origin_form(target), headers, peer)
     if minor != "0" and len(request.headers.getall("Host", [])) != 1:
         raise ProtocolError("exactly one Host header is needed")

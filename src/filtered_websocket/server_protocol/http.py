@@ -12,6 +12,8 @@ from hashlib import sha256
 from http import HTTPStatus
 from importlib import resources
 
+from multidict import CIMultiDict
+
 from ..typing import Request
 
 __all__ = ["PlainPages", "response"]
@@ -30,12 +32,9 @@ def response(
     """
     if isinstance(body, str):
         body = body.encode() + b"\n"
-    fields = {
-        "Content-Type": "text/plain; charset=utf-8",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-        **(headers or {}),
-    }
+    fields = CIMultiDict({"Content-Type": "text/plain; charset=utf-8", "Connection": "close"})
+    fields.update(headers or {})
+    fields["Content-Length"] = str(len(body))
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -58,7 +57,8 @@ class PlainPages:
         if "Sec-WebSocket-Key" in request.headers:
             return upgrade_required(
                 "this looks like a WebSocket handshake, but `Upgrade: websocket` is missing: "
-                "a proxy in between must pass on the Upgrade and Connection headers"
+                "a proxy in between must speak HTTP/1.1 and pass on Upgrade and Connection",
+                with_body=with_body,
             )
         if is_read and request.path == "/health":
             return response(200, "ok", {"Cache-Control": "no-store"}, with_body=with_body)
@@ -67,14 +67,17 @@ class PlainPages:
             return response(200, body, headers, with_body=with_body)
         if is_read and request.path != "/":
             return response(404, "nothing here but WebSocket connections", with_body=with_body)
-        return upgrade_required("this is a WebSocket server: connect with a WebSocket client")
+        return upgrade_required(
+            "this is a WebSocket server: connect with a WebSocket client", with_body=with_body
+        )
 
 
-def upgrade_required(reason: str, headers: Mapping[str, str] | None = None) -> bytes:
+def upgrade_required(
+    reason: str, headers: Mapping[str, str] | None = None, *, with_body: bool = True
+) -> bytes:
     """Return the response that asks for a WebSocket handshake (RFC 9110 section 15.5.22)."""
-    return response(
-        426, reason, {"Upgrade": "websocket", "Connection": "Upgrade, close"} | dict(headers or {})
-    )
+    fields = {"Upgrade": "websocket", "Connection": "Upgrade, close"} | dict(headers or {})
+    return response(426, reason, fields, with_body=with_body)
 
 
 def _console_page() -> tuple[bytes, dict[str, str]]:

@@ -209,7 +209,8 @@ def status(answered: bytes) -> int | None:
     ("request_head", "expected"),
     [
         (request_bytes("POST / HTTP/1.1"), 405),
-        (request_bytes("GET / HTTP/1.0", Host=None), 400),
+        (request_bytes("GET / HTTP/1.1", Host=None), 400),
+        (request_bytes("GET / HTTP/1.0", Sec_WebSocket_Key=None), 426),
         (request_bytes(Connection="keep-alive"), 400),
         (request_bytes(Sec_WebSocket_Version="8"), 426),
         (request_bytes(Sec_WebSocket_Version=None), 426),
