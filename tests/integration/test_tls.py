@@ -14,10 +14,21 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from websockets.sync.client import connect
 
 from ..process import ServerProcess
-from .wire import TEXT, Frame, Peer, Start, close_frame, frame, head, save_filters
+from .wire import (
+    BINARY,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    Peer,
+    Start,
+    close_frame,
+    frame,
+    head,
+    save_filters,
+)
 
 TLS = ("-key", "key.pem", "-cert", "cert.pem")
 
@@ -42,20 +53,28 @@ def save_certificate(certificate: trustme.LeafCert, folder: Path) -> None:
     (folder / "cert.pem").write_bytes(chain)
 
 
-def url(server: ServerProcess) -> str:
-    return f"wss://localhost:{server.port}/"
+def assert_served(server: ServerProcess, trust: ssl.SSLContext) -> None:
+    with Peer(server.port, tls=trust) as client:
+        assert client.open(frame(PING, b"?")).read_frame() == Frame(PONG, b"?")
 
 
 def test_large_messages_are_broadcast_over_tls(start_server: Start, trust: ssl.SSLContext) -> None:
     """Many TLS records make one message again, in both directions and types."""
     server = start_server("-f", "broadcast_messages", *TLS)
-    messages = [b"x" * 900_000, "text" * 100_000, "", b"end"]
-    with connect(url(server), ssl=trust) as a, connect(url(server), ssl=trust) as b:
-        for message in messages:
-            a.send(message)
-            assert b.recv(timeout=10) == message
-        b.send("back")
-        assert a.recv(timeout=10) == "back"
+    messages = [
+        (BINARY, b"x" * 900_000),
+        (TEXT, b"text" * 100_000),
+        (TEXT, b""),
+        (BINARY, b"end"),
+    ]
+    with Peer(server.port, tls=trust) as a, Peer(server.port, tls=trust) as b:
+        a.open()
+        b.open()
+        for opcode, payload in messages:
+            a.send(frame(opcode, payload))
+            assert b.read_frame() == Frame(opcode, payload)
+        b.send(frame(TEXT, b"back"))
+        assert a.read_frame() == Frame(TEXT, b"back")
 
 
 def test_pages_are_served_over_tls(start_server: Start, trust: ssl.SSLContext) -> None:
@@ -83,10 +102,10 @@ class Transport(WebSocketConnectFilter):
         web_socket_instance.sendMessage(type(web_socket_instance.raw_transport).__module__)
 """,
     )
-    with connect(url(start_server("-f", "transport", *TLS)), ssl=trust) as client:
-        assert client.recv(timeout=5).startswith("aiofastnet")
-    with connect(start_server("-f", "transport").url) as client:
-        assert not client.recv(timeout=5).startswith("aiofastnet")
+    with Peer(start_server("-f", "transport", *TLS).port, tls=trust) as client:
+        assert client.open().read_frame().payload.startswith(b"aiofastnet")
+    with Peer(start_server("-f", "transport").port) as client:
+        assert not client.open().read_frame().payload.startswith(b"aiofastnet")
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
@@ -95,8 +114,9 @@ def test_current_versions_of_tls_are_spoken(
 ) -> None:
     """TLS 1.2 and 1.3 both work."""
     trust.minimum_version = trust.maximum_version = ssl.TLSVersion[version]
-    with connect(url(start_server("-f", *TLS)), ssl=trust) as client:
-        assert client.socket.version() == version.replace("_", ".")
+    with Peer(start_server("-f", *TLS).port, tls=trust) as client:
+        client.open()
+        assert client.socket.version() == version.replace("_", ".")  # type: ignore[attr-defined]
 
 
 def test_tls_below_1_2_is_refused(start_server: Start, trust: ssl.SSLContext) -> None:
@@ -118,8 +138,7 @@ def test_a_certificate_file_may_hold_a_chain(start_server: Start, tmp_path: Path
     save_certificate(between.issue_cert("localhost"), tmp_path)
     context = ssl.create_default_context()
     root.configure_trust(context)
-    with connect(url(start_server("-f", *TLS)), ssl=context) as client:
-        client.ping().wait(5)
+    assert_served(start_server("-f", *TLS), context)
 
 
 def test_an_encrypted_key_is_opened_with_the_password(
@@ -132,8 +151,7 @@ def test_an_encrypted_key_is_opened_with_the_password(
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     )
     server = start_server("-f", *TLS, environ={"FWS_KEY_PASSWORD": "open sesame"})
-    with connect(url(server), ssl=trust) as client:
-        client.ping().wait(5)
+    assert_served(server, trust)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +167,7 @@ def test_rubbish_instead_of_a_tls_hello_is_no_news(
         peer.send(rubbish)
         if rubbish:
             peer.read_to_end()
-    with connect(url(server), ssl=trust) as client:
-        client.ping().wait(5)
+    assert_served(server, trust)
     assert server.stop() == 0
     assert "Traceback" not in server.stderr
     assert " ERROR " not in server.stderr
