@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .config import ConfigError, resolve
 from .importer import ModuleError, add_storage_options, import_filters, import_storage
@@ -27,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is a clean stop, 1 means that it could not start, 2 that it was told to do what it cannot.
     """
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    _make_current_directory_importable()
     try:
         storage_class = import_storage(os.environ.get("STORAGE_OBJECT_MODULE"))
         parser = default_parser()
@@ -45,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, WRONG_USAGE)
     except StartError as error:
         return _complain(error, CANNOT_START)
+
+
+def _make_current_directory_importable() -> None:
+    # Last, also for `python -m`: a file of the user must not hide a module that we or Python need.
+    with suppress(FileNotFoundError):  # the directory is gone
+        here = os.getcwd()
+        sys.path[:] = [path for path in sys.path if path not in ("", here)] + [here]
 
 
 def _complain(error: Exception, exit_code: int) -> int:

@@ -159,6 +159,8 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str], where: str = "") ->
 def _hint(parser: ArgumentParser, argument: str) -> str:
     if not argument.startswith("-"):
         return f"; filters are named after -f: fws_server -f {argument}"
+    if not argument.startswith("--"):
+        return ""
     known = [name for action in parser._actions for name in action.option_strings]
     return _nearest(argument.partition("=")[0], known)
 

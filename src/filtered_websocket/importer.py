@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import sys
 import sysconfig
 import traceback
 from argparse import ArgumentParser
@@ -51,7 +50,7 @@ def import_filters(names: Sequence[str]) -> list[str]:
         if not _has_filters(module):
             warnings.append(
                 f"filter module {name!r} has no filters: it needs a class that inherits from "
-                f"one of those in {base.__name__}{_shadowed(name)}"
+                f"one of those in {base.__name__}{_shadowed(name, module)}"
             )
     for chain in FilterBase.__subclasses__():
         try:
@@ -100,10 +99,12 @@ def _resolve(name: str) -> str:
 
 def _hint(name: str) -> str:
     stem, extension = os.path.splitext(name)
-    if extension == ".py":
-        return f"name the module, not the file: -f {os.path.basename(stem)}"
     if extension in (".json", ".toml"):
         return f"to read a config file, write -c {name}"
+    if extension == ".py" or os.sep in name:
+        return f"name the module, not the file: -f {os.path.basename(stem)}"
+    if _exists(stem) and extension[1:2].isupper():
+        return f"name the module, not the class: -f {stem}"
     if name.isdigit():
         return f"to choose the port, write -p {name}"
     return "is its folder the current directory?"
@@ -148,8 +149,9 @@ def _has_filters(module: ModuleType) -> bool:
     return any(issubclass(c, FilterBase) and c.__module__ != base.__name__ for c in classes)
 
 
-def _shadowed(name: str) -> str:
-    """Tell of a file in the current directory that has the name of one of Python's own modules."""
-    if name in sys.stdlib_module_names and os.path.exists(f"{name}.py"):
-        return f". Python has a module {name!r} of its own: rename {name}.py"
+def _shadowed(name: str, module: ModuleType) -> str:
+    """Tell of a file in the current directory that is not what its name imports."""
+    own, found = os.path.abspath(f"{name}.py"), getattr(module, "__file__", None)
+    if os.path.exists(own) and found != own:
+        return f"; {found or 'a module of Python'} has the same name as {own}: rename yours"
     return ""

@@ -74,20 +74,20 @@ OPTIONS = (
     ),
     Option(
         ("--host",),
-        "the address to listen on: a name or address, or * for all "
+        "the address to listen on: a name or address, or '*' for all "
         "(default: this machine only, IPv4 and IPv6)",
         {"metavar": "HOST"},
     ),
     Option(
         ("--origins",),
-        "the web pages that may connect, like https://chat.example; * for any "
+        "the web pages that may connect, like https://chat.example; '*' for any "
         "(default: pages of the host that they connect to)",
         {"nargs": "+", "metavar": "ORIGIN"},
     ),
     Option(
         ("--no_console",),
         "do not answer GET / with the console page",
-        {"action": "store_true", "default": False},
+        {"action": "store_true"},
     ),
     Option(
         ("--max_message_size",),

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 Address = tuple[socket.AddressFamily, str]
 
 FREE_PORT_TRIES = 10
+ONE_SIGNAL = 0.05  # seconds: what comes within them is meant once, as two from `timeout make run`
 BACKLOG = 1024  # connections that the kernel may hold until they are accepted
 
 
@@ -155,13 +156,15 @@ def _stop_signal() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        if stop.is_set():
-            return  # `timeout make run` sends two at once and means one
+        if not stop.is_set():
+            logger.info("stopping")
+            stop.set()
+            loop.call_later(ONE_SIGNAL, end_at_the_next)
+
+    def end_at_the_next() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        logger.info("stopping")
-        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
@@ -338,9 +341,11 @@ def _description(
     url = f"{scheme}://{_authority('localhost' if by_name else address, port)}/"
     lines = [("fws_server", url)]
     if all(is_loopback(address) for address, _ in addresses):
-        lines.append(("open to", "this machine only; --host * lets others in"))
+        lines.append(("open to", "this machine only; --host '*' lets others in"))
     else:
         lines.append(("open to", ", ".join(_authority(*address) for address in addresses)))
+    if not any(chain.chain().steps for chain in FilterBase.__subclasses__()):
+        lines.append(("filters", "none"))
     for chain in FilterBase.__subclasses__():
         steps = [name for name, _ in chain.chain().steps]
         if steps:

@@ -14,6 +14,7 @@ import threading
 from argparse import Namespace
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 from .filters.base import (
@@ -24,7 +25,6 @@ from .filters.base import (
     WebSocketDisconnectFilter,
     WebSocketHandshakeFilter,
     WebSocketMessageFilter,
-    handling_binary,
 )
 from .options import default_parser
 from .server_protocol.handshake import Connection
@@ -37,6 +37,9 @@ __all__ = ["ConsumerQueue", "FilteredWebSocket", "FilteredWebSocketFactory", "de
 
 logger = logging.getLogger(__name__)
 
+handling_binary: ContextVar[bool] = ContextVar("handling_binary", default=False)
+"""Whether the message that is going down a chain right now is binary."""
+
 QUEUE_SIZE = 65536  # items that may wait for the consumer chain
 LAST_GRACE = 1.0  # seconds for async disconnect filters after all others were cancelled
 CONSUMER_SLICE = 256  # items that are consumed before other events get their turn
@@ -45,8 +48,8 @@ CONSUMER_SLICE = 256  # items that are consumed before other events get their tu
 class FilteredWebSocket(Connection):
     """One connection: the `web_socket_instance` that filters get.
 
-    `token` is None until a filter sets it. `storage_object` and `queue` are the server's. Any other
-    attribute is free for filters, and so is the dict `state`.
+    `token` is None until a filter sets it. `storage_object` and `queue` are the server's. The dict
+    `state` is free for filters, and so are attributes with names that nothing here has.
     """
 
     __slots__ = ("__dict__", "_jobs", "_state", "factory", "token")
@@ -111,8 +114,10 @@ class FilteredWebSocket(Connection):
             self.factory.spawn(self._work(self._jobs))
         elif data is not None and data.is_binary:
             token = handling_binary.set(True)
-            chain.run(self, data)
-            handling_binary.reset(token)
+            try:
+                chain.run(self, data)
+            finally:
+                handling_binary.reset(token)
         else:
             chain.run(self, data)
 
@@ -219,6 +224,7 @@ class FilteredWebSocketFactory:
         """
         connections = list(self.users.values())
         for connection in connections:
+            # Cut off below, where they are counted, and not by a timer a moment before.
             connection.loseConnection(1001, "the server stops", answer_within=grace + 1)
         gone = {self.spawn(connection.wait_closed()) for connection in connections}
         deadline = self._loop.time() + grace

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import parse_qs, unquote
 from uuid import UUID
 
@@ -22,7 +22,6 @@ __all__ = [
     "Message",
     "RejectHandshake",
     "Request",
-    "WebSocketInstance",
 ]
 
 Data = bytes | bytearray | str
@@ -95,7 +94,7 @@ class Request:
         # Neither query nor headers: both may carry secrets, and a repr ends up in logs.
         return f"<Request {self.method} {self.path} from {self.peer}>"
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The path, percent-decoded, without the query."""
         path = self.target.partition("?")[0]
@@ -118,7 +117,7 @@ class Request:
                     cookies.setdefault(name, value.strip('"'))
         return cookies
 
-    @property
+    @cached_property
     def subprotocols(self) -> list[str]:
         """The subprotocols that the client offers, in its order of preference."""
         offers = self.headers.getall("Sec-WebSocket-Protocol", [])
@@ -130,25 +129,4 @@ class BroadcastTarget(Protocol):
 
     id: UUID
 
-    def write(self, data: bytes | memoryview, /) -> None: ...
-
-
-class WebSocketInstance(Protocol):
-    """What every filter may rely on: a connection, or, in the consumer chain, the server.
-
-    `id`, `state`, `request` and the methods that send or close exist on connections only.
-    """
-
-    id: UUID
-    users: Any
-    storage_object: Any
-    token: Any
-    queue: Any
-    state: dict[str, Any]
-    request: Request
-    subprotocol: str | None
-    response_headers: dict[str, str]
-
-    def sendMessage(self, msg: Data) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
+    def write(self, data: bytes, /) -> None: ...

@@ -35,7 +35,7 @@ class Users(dict[UUID, Any]):
     """Map the id of each open connection to the connection.
 
     `items`, `keys` and `values` are views of a copy: a filter may close connections, or wait, while
-    it loops over them.
+    it loops over them. (`for id in users` is a loop over the dict itself.)
     """
 
     __slots__ = ("_apart", "_call_soon", "_shared", "_size", "_turn_bytes", "is_binary")
@@ -69,6 +69,7 @@ class Users(dict[UUID, Any]):
         for anything else.
         """
         frame = self._encode(msg)
+        self._begin_turn()
         if to is not None:
             entry = (len(self._shared), frame)
             for id in to:
@@ -86,6 +87,7 @@ class Users(dict[UUID, Any]):
     def send(self, connection: BroadcastTarget, msg: Data) -> None:
         """Send `msg` to one open connection, in order with what is broadcast."""
         frame = self._encode(msg)
+        self._begin_turn()
         self._apart.setdefault(connection, []).append((len(self._shared), frame))
         self._collected(len(frame))
 
@@ -102,11 +104,9 @@ class Users(dict[UUID, Any]):
             data = joined if entries is None else _own_stream(view, offsets, entries)
             if not data:
                 continue
-            try:
+            # Its socket may have failed in this turn, and the event loop has yet to tell it so.
+            with suppress(RuntimeError):
                 connection.write(data)
-            except RuntimeError:
-                # Its socket failed in this turn, and the event loop has yet to tell it so.
-                continue
 
     def enter(self, connection: BroadcastTarget) -> None:
         """Take in a connection that has just opened; it gets nothing that was sent before."""
@@ -136,15 +136,17 @@ class Users(dict[UUID, Any]):
     def _encode(self, msg: Data) -> bytes:
         return encode_frame(msg, msg.is_binary if isinstance(msg, Message) else self.is_binary())
 
-    def _collected(self, size: int) -> None:
+    def _begin_turn(self) -> None:
         if not self._size:
             self._call_soon(self.flush)
+
+    def _collected(self, size: int) -> None:
         self._size += size
         if self._size >= self._turn_bytes:
             self.flush()
 
 
-def _own_stream(joined: memoryview, offsets: list[int], entries: list[Entry]) -> bytes | memoryview:
+def _own_stream(joined: memoryview, offsets: list[int], entries: list[Entry]) -> bytes:
     """Return the shared frames, which begin at `offsets` of `joined`, as changed by `entries`."""
     parts: list[bytes | memoryview] = []
     start = 0
@@ -158,4 +160,5 @@ def _own_stream(joined: memoryview, offsets: list[int], entries: list[Entry]) ->
             parts.append(frame)
     if start < len(offsets) - 1:
         parts.append(joined[offsets[start] :])
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    # Joined even where it is one part: a slow connection may keep it, and a slice keeps the whole.
+    return b"".join(parts)

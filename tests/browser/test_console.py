@@ -123,14 +123,14 @@ def test_html_is_shown_as_text(open_console: Open) -> None:
     expect(b.locator("#log .content *")).to_have_count(0)
 
 
-def test_filter_pause_and_clear(open_console: Open) -> None:
-    """A filter hides what does not match, a pause holds back what comes, clear empties the log."""
+def test_search_pause_and_clear(open_console: Open) -> None:
+    """A search hides what does not match, a pause holds back what comes, clear empties the log."""
     a, b = open_console(), open_console()
     rows = b.locator("#log .row").filter(visible=True)
     for text in ("tea", "coffee", "green tea"):
         send(a, text)
     expect(rows).to_have_count(3)
-    b.locator("#filter").fill("TEA")
+    b.locator("#search").fill("TEA")
     expect(rows.locator(".content")).to_have_text(["tea", "green tea"])
     expect(b.locator("#matches")).to_have_text("2 of 3")
     b.get_by_role("button", name="Pause").click()
@@ -203,6 +203,13 @@ def test_the_address_is_of_this_server(server: ServerProcess, open_console: Open
     expect(complaint).to_be_empty()
 
 
+def test_the_query_of_the_page_is_passed_on(server: ServerProcess, visit: Visit) -> None:
+    """A page opened with ?key=… connects with it, for handshake filters that ask for it."""
+    page = visit(f"{console_of(server)}?key=open-sesame")
+    expect_state(page, "open", "connected")
+    expect(page.locator("#address")).to_have_value(f"{server.url}?key=open-sesame")
+
+
 # Pages of other origins
 
 
@@ -256,7 +263,7 @@ def test_dns_rebinding_is_refused(
 ) -> None:
     """A foreign name that points to this machine does not connect, though Origin and Host agree."""
     page = visit(f"http://{FOREIGN_HOST}:{server.port}/")
-    expect_state(page, "closed", re.compile("code 1006 .* its --origins does not allow this page"))
+    expect_state(page, "closed", re.compile("code 1006 .* --origins does not allow this page"))
     assert "403" in complaints.pop()
 
 
@@ -302,7 +309,7 @@ def test_the_keyboard_is_enough(open_console: Open) -> None:
         focused = a.locator(":focus")
         expect(focused).to_have_css("outline-style", "solid")
         reached.append(focused.get_attribute("id"))
-    assert {"type-text", "log", "filter", "clear", "pause", "connect"} <= set(reached)
+    assert {"type-text", "log", "search", "clear", "pause", "connect"} <= set(reached)
     keyboard.press("Enter")
     expect_state(a, "closed", re.compile("you disconnected"))
 

@@ -419,4 +419,4 @@ def test_rubbish_in_the_queue_costs_one_record_with_the_filters_name(
     """What the consumer chain cannot use is reported by the filter that got it."""
     (record,) = misbehave(start_server, tmp_path, f"web_socket_instance.queue.put({rubbish})")
     name = "filtered_websocket.filters.broadcast_pubsub.BroadcastPubSubFilter"
-    assert f"filter {name} failed for an item of the queue: " in record
+    assert f"filter {name} failed for FilteredWebSocketFactory: " in record

@@ -198,9 +198,9 @@ def test_a_module_that_imports_its_filters(write_module: WriteModule) -> None:
 
 def test_a_file_that_python_has_a_module_for(write_module: WriteModule) -> None:
     """When Python's own module hides the author's file, the warning says so."""
-    write_module("colorsys.py", FILTER)
+    path = write_module("colorsys.py", FILTER)
     (warning,) = import_filters(["colorsys"])
-    assert warning.endswith("Python has a module 'colorsys' of its own: rename colorsys.py")
+    assert warning.endswith(f"colorsys.py has the same name as {path}: rename yours")
     assert loaded() == []
 
 

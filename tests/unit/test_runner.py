@@ -253,7 +253,11 @@ def describe(addresses: Sequence[str], *arguments: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("addresses", "url", "open_to"),
     [
-        (["127.0.0.1", "::1"], "http://localhost:9000/", "this machine only; --host * lets others"),
+        (
+            ["127.0.0.1", "::1"],
+            "http://localhost:9000/",
+            "this machine only; --host '*' lets others",
+        ),
         (["0.0.0.0", "::"], "http://localhost:9000/", "0.0.0.0:9000, [::]:9000"),
         (["192.0.2.1"], "http://192.0.2.1:9000/", "192.0.2.1:9000"),
         (["2001:db8::1"], "http://[2001:db8::1]:9000/", "[2001:db8::1]:9000"),

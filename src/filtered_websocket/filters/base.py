@@ -22,14 +22,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from types import FunctionType
 from typing import Any, ClassVar
 
 from ..typing import DropMessage, FilterError, Message, RejectHandshake, Request
 
 __all__ = [
-    "Chain",
     "DropMessage",
     "FilterBase",
     "FilterMeta",
@@ -46,9 +44,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-handling_binary: ContextVar[bool] = ContextVar("handling_binary", default=False)
-"""Whether the message that is going down a chain right now is binary."""
-
 
 class FilterMeta(type):
     """Do nothing: chains of 0.4.1 name it as their metaclass; inheriting is enough now."""
@@ -59,6 +54,12 @@ class FilterBase:
 
     _filters: ClassVar[list[type[FilterBase]]]
     _frozen: ClassVar[Chain | None]
+
+    # What sets a chain apart, for the bases of chains to override.
+    ended_by: ClassVar[tuple[type[Exception], ...]] = (DropMessage,)
+    lets_through: ClassVar[tuple[type[Exception], ...]] = ()
+    survives_errors: ClassVar[bool] = False
+    may_be_async: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,10 +83,17 @@ class FilterBase:
 
     @classmethod
     def chain(cls) -> Chain:
-        """Return the chain as it stands now; raise `FilterError` for a filter that cannot run."""
-        if cls._frozen is None:
-            cls._frozen = Chain(cls)
-        return cls._frozen
+        """Return the chain that this class is of, as it stands now.
+
+        Raises FilterError for a filter that cannot run.
+        """
+        base = next((c for c in cls.__mro__ if FilterBase in c.__bases__), None)
+        if base is None:
+            raise FilterError("FilterBase is no chain: inherit from it to open one")
+        assert issubclass(base, FilterBase)
+        if base._frozen is None:
+            base._frozen = Chain(base)
+        return base._frozen
 
     @classmethod
     def filter(cls, web_socket_instance: Any, data: Any, /) -> Any:
@@ -110,6 +118,8 @@ class WebSocketDataFilter(FilterBase):
     Loading one costs every read a copy. It cannot be async.
     """
 
+    may_be_async = False
+
 
 class WebSocketHandshakeFilter(FilterBase):
     """Run on the HTTP request that asks for a connection; `data` is the `Request`.
@@ -118,6 +128,9 @@ class WebSocketHandshakeFilter(FilterBase):
     `subprotocol` and `response_headers` of the connection, which is not open yet. When a filter
     fails, the client gets status 500: a check that crashes lets nobody in.
     """
+
+    ended_by = ()
+    lets_through = (RejectHandshake,)
 
     @staticmethod
     def accept(result: Any, data: Any) -> Any:
@@ -151,6 +164,7 @@ class WebSocketDisconnectFilter(FilterBase):
     """
 
     accept = WebSocketHandshakeFilter.accept
+    survives_errors = True
 
 
 class WebSocketConsumerFilter(FilterBase):
@@ -167,24 +181,35 @@ class WebSocketConsumerFilter(FilterBase):
 
 
 class Chain:
-    """Hold the filters of one chain, resolved, so that a run looks nothing up."""
+    """Hold the filters of one chain, resolved, so that a run looks nothing up.
 
-    __slots__ = ("accept", "drops", "goes_on", "is_async", "name", "passes", "run", "steps")
+    There are two loops, since a chain without async filters must not make a coroutine of each run.
+    """
+
+    __slots__ = (
+        "accept",
+        "ended_by",
+        "is_async",
+        "lets_through",
+        "name",
+        "run",
+        "steps",
+        "survives_errors",
+    )
 
     def __init__(self, base: type[FilterBase]) -> None:
         steps = [(_name(cls), _function(cls)) for cls in base._filters if _has_filter(cls)]
-        is_handshake = issubclass(base, WebSocketHandshakeFilter)
         self.name = base.__name__
         self.steps = tuple(steps)
         self.accept = base.accept
-        self.drops = () if is_handshake else DropMessage
-        self.passes = RejectHandshake if is_handshake else ()
-        self.goes_on = issubclass(base, WebSocketDisconnectFilter)
+        self.ended_by = base.ended_by
+        self.lets_through = base.lets_through
+        self.survives_errors = base.survives_errors
         self.is_async = any(inspect.iscoroutinefunction(function) for _, function in steps)
         self.run: Callable[[Any, Any], Any] = self.run_async if self.is_async else self.run_sync
-        if self.is_async and issubclass(base, WebSocketDataFilter):
+        if self.is_async and not base.may_be_async:
             name = next(name for name, f in steps if inspect.iscoroutinefunction(f))
-            raise FilterError(f"filter {name}: a data filter cannot be async")
+            raise FilterError(f"filter {name}: a {base.__name__} cannot be async")
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -196,13 +221,13 @@ class Chain:
                 result = step[1](web_socket_instance, data)
                 if result is not None and result is not data:
                     data = self.accept(result, data)
-            except self.drops:
+            except self.ended_by:
                 return None
-            except self.passes:
+            except self.lets_through:
                 raise
             except (Exception, SystemExit) as error:
                 _report(step[0], error, web_socket_instance)
-                if not self.goes_on:
+                if not self.survives_errors:
                     return None
         return data
 
@@ -215,13 +240,13 @@ class Chain:
                     result = await result
                 if result is not None and result is not data:
                     data = self.accept(result, data)
-            except self.drops:
+            except self.ended_by:
                 return None
-            except self.passes:
+            except self.lets_through:
                 raise
             except (Exception, SystemExit) as error:
                 _report(step[0], error, web_socket_instance)
-                if not self.goes_on:
+                if not self.survives_errors:
                     return None
         return data
 
@@ -263,7 +288,7 @@ def _report(name: str, error: BaseException, web_socket_instance: Any) -> None:
     logger.error(
         "filter %s failed for %s: %s: %s",
         name,
-        getattr(web_socket_instance, "id", "an item of the queue"),
+        getattr(web_socket_instance, "id", None) or type(web_socket_instance).__name__,
         type(error).__name__,
         error,
         exc_info=(type(error), error, traceback) if traceback else None,

@@ -25,7 +25,7 @@ class TokenMessageFilter(WebSocketMessageFilter):
     def filter(cls, web_socket_instance: Any, msg: Message) -> None:
         registration = _registration(msg)
         if registration is not None:
-            join(web_socket_instance, registration[1].decode(errors="backslashreplace"))
+            _join(web_socket_instance, registration[1].decode(errors="backslashreplace"))
         elif web_socket_instance.token is None:
             web_socket_instance.sendMessage("Error: No token has been set")
         else:
@@ -49,16 +49,16 @@ class TokenDisconnectFilter(WebSocketDisconnectFilter):
 
     @classmethod
     def filter(cls, web_socket_instance: Any, data: None) -> None:
-        leave(web_socket_instance)
+        _leave(web_socket_instance)
 
 
-def join(web_socket_instance: Any, token: str) -> None:
-    leave(web_socket_instance)
+def _join(web_socket_instance: Any, token: str) -> None:
+    _leave(web_socket_instance)
     web_socket_instance.token = token
     web_socket_instance.storage_object.add(token, web_socket_instance.id)
     web_socket_instance.sendMessage(f"Successfully registered with broadcast group: {token}")
 
 
-def leave(web_socket_instance: Any) -> None:
+def _leave(web_socket_instance: Any) -> None:
     if web_socket_instance.token is not None:
         web_socket_instance.storage_object.remove(web_socket_instance.token, web_socket_instance.id)

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from ..typing import Request
 
-__all__ = ["PlainPages", "response"]
+__all__ = ["PlainPages", "response", "upgrade_required"]
 
 
 def response(

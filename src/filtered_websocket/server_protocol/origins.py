@@ -65,10 +65,12 @@ def _host_name(url: str) -> str | None:
 def _normal(origin: str) -> str:
     if origin == "null":  # what browsers send for pages of no host: files, sandboxed frames
         return origin
-    parts = urlsplit(origin)
+    message = f"{origin!r} is not an origin: write scheme and host, like https://chat.example"
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        raise ValueError(message) from None
     if not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise ValueError(
-            f"{origin!r} is not an origin: write scheme and host, like https://chat.example"
-        )
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        raise ValueError(message)
     return f"{parts.scheme}://{parts.hostname}:{port}"

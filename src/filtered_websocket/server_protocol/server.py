@@ -12,6 +12,7 @@ import sys
 from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
@@ -62,7 +63,7 @@ class Limits:
     close_timeout: float = 5.0
     """A peer that does not answer a close frame is cut off after this time."""
     queue_bytes: int = 1024 * 1024
-    """What waits to be sent to a slow reader, beside the 64 KiB that the transport holds."""
+    """What waits to be sent to a slow reader, beside what the transport holds: 64 KiB, one turn."""
     slow_client: str = "close"
     """What happens beyond `queue_bytes`: `close` (with 1013), `drop_oldest`, `drop_newest`."""
     backlog: int = 64
@@ -87,6 +88,7 @@ class Protocol(WSListener):
         "_cut_off",
         "_decoder",
         "_early",
+        "_early_bytes",
         "_fragments",
         "_told_closed",
         "_waiting",
@@ -111,7 +113,8 @@ class Protocol(WSListener):
         self.is_open = False
         self._told_closed = False
         self._early: list[Data] | None = None
-        self._waiting: deque[bytes | memoryview] | None = None
+        self._early_bytes = 0
+        self._waiting: deque[bytes] | None = None
         self._waiting_bytes = 0
         self._fragments: Message | None = None
         self._decoder: IncrementalDecoder | None = None
@@ -302,7 +305,7 @@ class Protocol(WSListener):
 
     # Slow readers: what the transport does not take waits here, up to a bound
 
-    def _write_waiting(self, data: bytes | memoryview) -> None:
+    def _write_waiting(self, data: bytes) -> None:
         waiting, limits = self._waiting, self.limits
         assert waiting is not None
         waiting.append(data)
@@ -327,10 +330,12 @@ class Protocol(WSListener):
             self.transport.underlying_transport.writelines(waiting)
 
     def _keep_early(self, msg: Data) -> None:
-        self._early = self._early or []
-        self._early.append(msg)
-        if sum(map(len, self._early)) > self.limits.queue_bytes:
+        size = len(msg.encode()) if isinstance(msg, str) else len(msg)
+        if self._early_bytes + size > self.limits.queue_bytes:
             raise BufferError(f"{self.id}: too much sent before the handshake")
+        self._early_bytes += size
+        self._early = self._early or []
+        self._early.append(copy(msg))  # whoever sent it may go on changing it
 
 
 def _is_close_code(code: int) -> bool:

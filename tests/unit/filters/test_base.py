@@ -317,10 +317,10 @@ def test_the_next_message_finds_the_chain_intact() -> None:
 
 
 def test_a_consumer_error_is_logged_without_a_connection(caplog: pytest.LogCaptureFixture) -> None:
-    """The server has no id; the log says what was handled instead."""
+    """The server has no id; the log says what it is instead."""
     add(WebSocketConsumerFilter, raising(ValueError("no good")))
     WebSocketConsumerFilter.run(object(), "item")
-    assert "failed for an item of the queue: ValueError: no good" in caplog.text
+    assert "failed for object: ValueError: no good" in caplog.text
 
 
 @also_async
@@ -407,7 +407,7 @@ def test_an_async_data_filter_is_refused() -> None:
         @classmethod
         async def filter(cls, web_socket_instance: Any, data: bytearray) -> None: ...
 
-    with pytest.raises(FilterError, match=r"Slow: a data filter cannot be async"):
+    with pytest.raises(FilterError, match=r"Slow: a WebSocketDataFilter cannot be async"):
         WebSocketDataFilter.chain()
 
 

@@ -1,0 +1,45 @@
+"""The manual names everything that a user can write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from filtered_websocket.filters.base import FilterBase
+from filtered_websocket.options import OPTIONS
+
+ROOT = Path(__file__).parent.parent.parent
+FILTERS = ROOT / "src" / "filtered_websocket" / "filters"
+CHAINS = [
+    chain.__name__
+    for chain in FilterBase.__subclasses__()
+    if chain.__module__ == "filtered_websocket.filters.base"
+]
+BUNDLED = sorted(
+    path.stem for path in FILTERS.glob("*.py") if path.stem not in ("__init__", "base")
+)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_each_chain_has_a_section(chain: str) -> None:
+    """Whoever looks for an event finds its chain by its name."""
+    assert f"### {chain}\n" in page("filters")
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_each_bundled_filter_has_a_section(name: str) -> None:
+    """Whoever reads a start line finds what a filter does."""
+    assert f"### {name}\n" in page("filters")
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.flags[-1])
+def test_each_option_has_a_row(option: object) -> None:
+    """Each spelling of each option is in the table."""
+    rows = [line for line in page("configuration").splitlines() if line.startswith("| `-")]
+    for flag in option.flags:  # type: ignore[attr-defined]
+        assert any(f"`{flag}" in row.split(" | ")[0] for row in rows), flag
