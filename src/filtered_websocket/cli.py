@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 WRONG_USAGE = 2
 CANNOT_START = 1
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is a clean stop, 1 means that it could not start, 2 that it was told to do what it cannot.
     """
+    _open_standard_streams()
     _make_current_directory_importable()
     try:
         storage_class = import_storage(os.environ.get("STORAGE_OBJECT_MODULE"))
@@ -45,6 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, WRONG_USAGE)
     except StartError as error:
         return _complain(error, CANNOT_START)
+    except KeyboardInterrupt:  # before the server handles signals itself
+        return INTERRUPTED
+
+
+def _open_standard_streams() -> None:
+    """Let what would be printed to closed streams vanish, instead of into some socket."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def _make_current_directory_importable() -> None:

@@ -150,7 +150,12 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str], where: str = "") ->
 
     unset = Namespace(**{action.dest: None for action in _settable(parser)})
     parser.error = fail  # type: ignore[method-assign]
-    given, unknown = parser.parse_known_args(arguments, unset)
+    try:
+        given, unknown = parser.parse_known_args(arguments, unset)
+    except (ConfigError, SystemExit):  # SystemExit is -h
+        raise
+    except Exception as error:  # from the type of an option that a storage has added
+        fail(f"{' '.join(arguments)}: {type(error).__name__}: {error}")
     if unknown:
         raise ConfigError(f"unknown argument {unknown[0]!r}{_hint(parser, unknown[0])}")
     return {dest: value for dest, value in vars(given).items() if value is not None}
@@ -167,7 +172,7 @@ def _hint(parser: ArgumentParser, argument: str) -> str:
 
 def _settable(parser: ArgumentParser) -> list[argparse.Action]:
     # argparse has no public list of its options, and storage objects add theirs to it.
-    return [action for action in parser._actions if action.default is not SUPPRESS]
+    return [a for a in parser._actions if a.option_strings and a.default is not SUPPRESS]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

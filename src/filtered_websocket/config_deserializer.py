@@ -36,6 +36,8 @@ def read_config(filename: str) -> dict[str, Any]:
         raise ConfigFileError(f"{filename}, {place}: bad JSON: {error.msg}") from None
     except ValueError as error:
         raise ConfigFileError(f"{filename}: {error}") from None
+    except RecursionError:
+        raise ConfigFileError(f"{filename}: it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ConfigFileError(f'{filename}: expected one JSON object, {{"port": 9000, …}}')
     return values

@@ -123,14 +123,18 @@ def _exists(name: str) -> bool:
         return name != missing and not name.startswith(missing + ".")
     except ValueError:
         return False
-    except (Exception, SystemExit):
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return True  # The parent package is broken: importing it tells how.
 
 
 def _import(name: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a module raises, SystemExit included
         raise ModuleError(f"{what} failed on import: {_in_authors_words(error)}") from None
 
 

@@ -20,6 +20,10 @@ DEFAULT_FILTERS = (
 )
 
 
+DAY = 24 * 60 * 60  # seconds
+TERABYTE = 2**40
+
+
 @dataclass(frozen=True)
 class Option:
     """One option: its spellings, its help, and what argparse needs to know about it."""
@@ -38,15 +42,17 @@ def port(text: str) -> int:
 
 def seconds(text: str) -> float:
     number = float(text)
-    if not 0 <= number < float("inf"):
-        raise ArgumentTypeError(f"{text} is not a number of seconds")
+    if not 0 <= number <= DAY:
+        raise ArgumentTypeError(f"{text} is not a number of seconds, a day at most")
     return number
 
 
 def size(text: str) -> int:
     number = int(text)
-    if number <= 0:
-        raise ArgumentTypeError(f"{text} is not a number of bytes above zero")
+    if not 0 < number <= TERABYTE:
+        raise ArgumentTypeError(
+            f"{text} is not a number of bytes up to a terabyte"
+        )
     return number
 
 

@@ -49,10 +49,16 @@ def run(options: Namespace, storage_class: Any) -> int:
     The filters are imported already. Raises StartError.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(options, storage_class))
+        factory = runner.run(_serve(options, storage_class))
+        if factory.stuck:
+            logger.error("%d tasks of filters do not end; the server ends without", factory.stuck)
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)  # the runner would wait for them
+    return 0
 
 
-async def _serve(options: Namespace, storage_class: Any) -> int:
+async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFactory:
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     stop = _stop_signal()
     factory = FilteredWebSocketFactory(
@@ -67,7 +73,7 @@ async def _serve(options: Namespace, storage_class: Any) -> int:
             await stop.wait()
     except StorageError as error:
         raise StartError(str(error)) from None
-    return 0
+    return factory
 
 
 def _storage_running(factory: FilteredWebSocketFactory) -> AbstractAsyncContextManager[None]:
@@ -141,7 +147,9 @@ def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
     """Log what the event loop reports; how peers break their connections is no news."""
     error = context.get("exception")
     # aiofastnet reports a class of exceptions where a TLS client goes away in the handshake.
-    is_peers = isinstance(error, OSError) or error is ConnectionResetError
+    is_peers = error is ConnectionResetError or isinstance(
+        error, ConnectionError | TimeoutError | ssl.SSLError
+    )
     logger.log(
         logging.DEBUG if is_peers else logging.ERROR,
         "%s",
@@ -235,8 +243,9 @@ def _addresses(host: str | None) -> list[Address]:
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise StartError(f"cannot listen on --host {host}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "this is no name of a host"
+        raise StartError(f"cannot listen on --host {host}: {reason}") from None
     return sorted({(family, str(address[0])) for family, _, _, _, address in found})
 
 
@@ -278,8 +287,9 @@ def _tls_context(options: Namespace) -> ssl.SSLContext | None:
         try:
             with open(path, "rb"):
                 pass
-        except OSError as error:
-            raise StartError(f"{option} {path}: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StartError(f"{option} {path}: {reason}") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     password = _KeyPassword()

@@ -13,10 +13,11 @@ import queue
 import threading
 from argparse import Namespace
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+from .filters import base
 from .filters.base import (
     Chain,
     WebSocketConnectFilter,
@@ -99,7 +100,16 @@ class FilteredWebSocket(Connection):
         self._handle(self.factory.message_chain, msg)
 
     def onDisconnect(self) -> None:
-        self._handle(self.factory.disconnect_chain, None)
+        # A disconnect filter may close others, and theirs others: one after the other, not nested.
+        leaving = self.factory.leaving
+        leaving.append(self)
+        if len(leaving) > 1:
+            return
+        while leaving:
+            try:
+                leaving[0]._handle(self.factory.disconnect_chain, None)
+            finally:
+                leaving.popleft()
 
     # The events of one connection are handled in their order. As long as no async filter is loaded
     # each is handled when it comes; behind an async one they queue up, and a worker takes over.
@@ -133,6 +143,8 @@ class FilteredWebSocket(Connection):
                     self.raw_transport.resume_reading()
         finally:
             self._jobs = None
+            if self.raw_transport is not None:
+                self.raw_transport.resume_reading()
             for chain, data in jobs:  # none, unless the server stops and does not wait any more
                 if chain is self.factory.disconnect_chain:
                     self._handle(chain, data)
@@ -166,9 +178,10 @@ class FilteredWebSocketFactory:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._consuming = False
-        self._thread = threading.get_ident()
+        self.stuck = 0  # tasks that did not even end when they were cancelled
+        self.leaving: deque[FilteredWebSocket] = deque()
         self.users = Users(
-            self._call_soon,
+            self._loop.call_soon,
             turn_bytes=min(256 * 1024, self.limits.queue_bytes // 4),
             is_binary=handling_binary.get,
         )
@@ -196,11 +209,8 @@ class FilteredWebSocketFactory:
                 await self.consumer_chain.run(self, items[0])
         finally:
             self._consuming = False
-
-    def _call_soon(self, callback: Callable[[], None]) -> None:
-        if threading.get_ident() != self._thread:
-            raise RuntimeError("send from the event loop; from a thread, use queue.put")
-        self._loop.call_soon(callback)
+            if not self.queue.empty():
+                self._loop.call_soon(self.consumer)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task of this server; the only way to start one.
@@ -237,13 +247,14 @@ class FilteredWebSocketFactory:
         if self._tasks:  # the disconnect chains of connections whose filters did not end in time
             await asyncio.wait(self._tasks, timeout=LAST_GRACE)
             await self._end_tasks()
+        self.stuck = len(self._tasks)
         return left
 
     async def _end_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_GRACE)
 
 
 class ConsumerQueue:
@@ -283,6 +294,14 @@ class ConsumerQueue:
     def empty(self) -> bool:
         """Tell whether no item waits."""
         return not self._items
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+base.is_being_cancelled = _is_being_cancelled
 
 
 async def _passed(verdict: Awaitable[Any]) -> bool:

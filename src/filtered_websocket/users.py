@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import accumulate
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -38,7 +39,7 @@ class Users(dict[UUID, Any]):
     it loops over them. (`for id in users` is a loop over the dict itself.)
     """
 
-    __slots__ = ("_apart", "_call_soon", "_shared", "_size", "_turn_bytes", "is_binary")
+    __slots__ = ("_apart", "_call_soon", "_shared", "_size", "_thread", "_turn_bytes", "is_binary")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Users(dict[UUID, Any]):
         self._shared: list[bytes] = []
         self._apart: dict[BroadcastTarget, list[Entry]] = {}
         self._size = 0
+        self._thread = get_ident()
 
     def broadcast(
         self, msg: Data, skip: UUID | None = None, to: Iterable[UUID] | None = None
@@ -68,6 +70,7 @@ class Users(dict[UUID, Any]):
         text, plain bytes have the type of the message being handled, else text. Raises TypeError
         for anything else.
         """
+        self.check_thread()
         frame = self._encode(msg)
         self._begin_turn()
         if to is not None:
@@ -86,6 +89,7 @@ class Users(dict[UUID, Any]):
 
     def send(self, connection: BroadcastTarget, msg: Data) -> None:
         """Send `msg` to one open connection, in order with what is broadcast."""
+        self.check_thread()
         frame = self._encode(msg)
         self._begin_turn()
         self._apart.setdefault(connection, []).append((len(self._shared), frame))
@@ -111,11 +115,14 @@ class Users(dict[UUID, Any]):
     def enter(self, connection: BroadcastTarget) -> None:
         """Take in a connection that has just opened; it gets nothing that was sent before."""
         self.flush()
-        self[connection.id] = connection
+        super().__setitem__(connection.id, connection)
 
     def leave(self, connection: BroadcastTarget) -> None:
         """Let a connection go, after writing to it what was sent to it before."""
-        if self.pop(connection.id, None) is None or not self._size:
+        if connection.id not in self:
+            return
+        super().__delitem__(connection.id)
+        if not self._size:
             return
         offsets = list(accumulate(map(len, self._shared), initial=0))
         joined = memoryview(b"".join(self._shared))
@@ -123,6 +130,17 @@ class Users(dict[UUID, Any]):
         if data:
             with suppress(RuntimeError):  # as in flush
                 connection.write(data)
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError outside of the thread of the event loop."""
+        if get_ident() != self._thread:
+            raise RuntimeError("this is for the event loop; from another thread, use queue.put")
+
+    def _read_only(self, *args: object, **kwargs: object) -> Any:
+        raise TypeError("users is not for changing: connections come and go by themselves")
+
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _read_only
+    __ior__ = _read_only
 
     def items(self) -> dict_items[UUID, Any]:
         return self.copy().items()

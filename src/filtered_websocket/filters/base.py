@@ -180,6 +180,11 @@ class WebSocketConsumerFilter(FilterBase):
         return result
 
 
+# Tells a task that is cancelled from a filter that passes on a cancellation of something else. The
+# server sets it, since nothing here knows an event loop.
+is_being_cancelled: Callable[[], bool] = lambda: True  # noqa: E731
+
+
 class Chain:
     """Hold the filters of one chain, resolved, so that a run looks nothing up.
 
@@ -225,7 +230,7 @@ class Chain:
                 return None
             except self.lets_through:
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # a cancellation too: nobody cancels this loop
                 _report(step[0], error, web_socket_instance)
                 if not self.survives_errors:
                     return None
@@ -244,7 +249,9 @@ class Chain:
                 return None
             except self.lets_through:
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if not isinstance(error, Exception) and is_being_cancelled():
+                    raise
                 _report(step[0], error, web_socket_instance)
                 if not self.survives_errors:
                     return None

@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _request_line = re.compile(rf"({TOKEN}) (\S+) HTTP/(\d)\.(\d)").fullmatch
-_header_line = re.compile(rf"({TOKEN}):[\t ]*([^\x00-\x08\x0a-\x1f\x7f]*?)[\t ]*").fullmatch
+# The blanks around a value are stripped, not matched: that would take cubic time for many.
+_header_line = re.compile(rf"({TOKEN}):([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
 _header_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _token = re.compile(TOKEN).fullmatch
 
@@ -49,6 +50,7 @@ ENGINE_REQUEST = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
 READ_BUFFER = 2048  # bytes that the engine reads into; it grows with the messages
+READ_SIZE = 64 * 1024  # bytes of one read at most: then it is somebody else's turn
 
 
 class Connection(Protocol):
@@ -89,7 +91,8 @@ class Acceptor:
         self.pages = pages
         # One buffer serves all: it is filled and emptied within one call of the event loop.
         self.read_buffer = memoryview(bytearray(64 * 1024))
-        self.engine_class = _TappedEngine if factory.wants_raw_data else WSProtocol
+        self.engine_class = _TappedEngine if factory.wants_raw_data else _Engine
+        self.is_closed = False
         self._deadlines: dict[Handshake, float] = {}
         self._sweep_at: asyncio.TimerHandle | None = None
 
@@ -108,7 +111,8 @@ class Acceptor:
         self._deadlines.pop(handshake, None)
 
     def close(self) -> None:
-        """Cut off all connections that are not open yet."""
+        """Cut off all connections that are not open yet, and those that still come."""
+        self.is_closed = True
         if self._sweep_at is not None:
             self._sweep_at.cancel()
         for handshake in list(self._deadlines):
@@ -147,13 +151,18 @@ class Handshake(asyncio.BufferedProtocol):
         """Give up on a client that sent no whole request, or did not take the answer, in time."""
         if self._answered:
             self.abort()
-        else:
-            self._refuse(408, "the handshake took too long")
+            return
+        if self._task is not None:
+            self._task.cancel()
+        self._refuse(408, "the handshake took too long")
 
     # The event loop calls these
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        if self._acceptor.is_closed:
+            transport.abort()
+            return
         address = transport.get_extra_info("peername")
         self._peer = address[0] if isinstance(address, tuple) else ""
         self._acceptor.watch(self)
@@ -306,10 +315,12 @@ class Handshake(asyncio.BufferedProtocol):
             self._send(response(status, reason, headers))
 
     def _send(self, answer: bytes) -> None:
-        if self._transport.is_closing():
+        if self._answered or self._transport.is_closing():
             return
         self._answered = True
         self._head.clear()
+        if self._connection is not None:
+            self._connection.will_not_open()
         self._transport.write(answer)
         if self._transport.can_write_eof():
             # Closing with unread bytes would reset the connection and might lose the answer: let
@@ -321,11 +332,24 @@ class Handshake(asyncio.BufferedProtocol):
             self._transport.close()
 
 
-class _TappedEngine(WSProtocol):
+class _Engine(WSProtocol):
+    """Keep the engine from serving one peer only, and tell the connection when it gives one up."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # The engine's buffer grows with what a peer sends; a flood would be parsed in one go.
+        return memoryview(super().get_buffer(sizehint))[:READ_SIZE]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        if self.transport.is_close_frame_sent:
+            self.listener.engine_gave_up()
+
+
+class _TappedEngine(_Engine):
     """Show the data chain every chunk before the engine parses it, in place, as it does."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        self._chunk = chunk = memoryview(super().get_buffer(sizehint))
+        self._chunk = chunk = super().get_buffer(sizehint)
         return chunk
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -362,7 +386,7 @@ def parse_request(head: bytes, peer: str = "") -> Request:
             raise ProtocolError("a header is malformed")
         # HTTP/1.0 has no Upgrade: a proxy that speaks it does not mean what it passes on.
         if minor != "0" or header[1].lower() != "upgrade":
-            headers.append((header[1], header[2]))
+            headers.append((header[1], header[2].strip("\t ")))
     request = Request(method, _origin_form(target), headers, peer)
     if minor != "0" and len(request.headers.getall("Host", [])) != 1:
         raise ProtocolError("exactly one Host header is needed")

@@ -73,6 +73,7 @@ class Limits:
 class Outlet(Interface):
     """What a connection needs of `users`: a way in, out, and for what it sends."""
 
+    def check_thread(self) -> None: ...
     def enter(self, connection: Any) -> None: ...
     def leave(self, connection: Any) -> None: ...
     def send(self, connection: Any, msg: Data) -> None: ...
@@ -90,6 +91,8 @@ class Protocol(WSListener):
         "_early",
         "_early_bytes",
         "_fragments",
+        "_is_closing",
+        "_may_open",
         "_told_closed",
         "_waiting",
         "_waiting_bytes",
@@ -111,6 +114,8 @@ class Protocol(WSListener):
         # How a flush reaches the socket: the transport's own `write` while the peer keeps up.
         self.write: Callable[[Any], None] = _discard
         self.is_open = False
+        self._is_closing = False
+        self._may_open = True
         self._told_closed = False
         self._early: list[Data] | None = None
         self._early_bytes = 0
@@ -133,7 +138,7 @@ class Protocol(WSListener):
             self.users.send(self, msg)
         elif not isinstance(msg, bytes | bytearray | str):
             raise TypeError(f"a message is bytes, bytearray or str, not {type(msg).__name__}")
-        elif self.transport is None:
+        elif self._may_open:
             self._keep_early(msg)
         elif not self._told_closed:
             self._told_closed = True
@@ -146,10 +151,12 @@ class Protocol(WSListener):
     ) -> None:
         """Close the connection after what was sent to it, with a close code (RFC 6455 section 7.4).
 
-        The connection leaves `users` and its disconnect chain runs before this returns. A client
-        that does not answer in time (seconds; by default `Limits.close_timeout`) is cut off. Raises
-        ValueError for a code that no frame may carry, or a reason of over 123 bytes.
+        The connection leaves `users`, and its disconnect chain runs before this returns, or when
+        the one that runs already is done. A client that does not answer in time (seconds; by
+        default `Limits.close_timeout`) is cut off. Raises ValueError for a code that no frame may
+        carry or a reason of over 123 bytes, and RuntimeError outside of the event loop.
         """
+        self.users.check_thread()
         if not _is_close_code(code) or len(reason.encode()) > MAX_REASON:
             raise ValueError(f"{code} {reason!r} cannot be sent as close code and reason")
         transport = self.transport
@@ -157,19 +164,20 @@ class Protocol(WSListener):
             if self.raw_transport is not None:
                 self.raw_transport.close()
             return
-        if transport.is_close_frame_sent:
+        if self._is_closing:
             return
+        self._is_closing = True
         self._leave()
         if not transport.underlying_transport.is_closing():
             self._send_all_waiting()
             transport.send_close(code, reason)  # type: ignore[arg-type]
-            self._cut_off = asyncio.get_running_loop().call_later(
-                self.limits.close_timeout if answer_within is None else answer_within,
-                transport.underlying_transport.abort,
+            self._cut_off_after(
+                self.limits.close_timeout if answer_within is None else answer_within
             )
 
     def abortConnection(self) -> None:
         """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""
+        self.users.check_thread()
         self._leave()
         if self.raw_transport is not None:
             self.raw_transport.abort()
@@ -197,6 +205,7 @@ class Protocol(WSListener):
         self.raw_transport = transport.underlying_transport
         self.write = self.raw_transport.write
         self.is_open = True
+        self._may_open = False
         self.users.enter(self)
         early, self._early = self._early, None
         for msg in early or ():
@@ -234,6 +243,19 @@ class Protocol(WSListener):
             # A peer that does not read gets no pongs: they would pile up without bound.
             transport.send_pong(frame.get_payload_as_bytes())
 
+    def will_not_open(self) -> None:
+        """Forget what waits for the connection to open: it was refused."""
+        self._may_open = False
+        self._early = None
+
+    def engine_gave_up(self) -> None:
+        """Leave, after the engine itself has closed a connection that breaks the protocol."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.write = _discard  # nothing follows a close frame
+            self._leave()
+            self._cut_off_after(self.limits.close_timeout)
+
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._leave()
         if self._cut_off is not None:
@@ -250,7 +272,7 @@ class Protocol(WSListener):
 
     def resume_writing(self) -> None:
         waiting, self._waiting = self._waiting, None
-        if not self.is_open or waiting is None or self.transport is None:
+        if not self.is_open or waiting is None or self.transport is None or self.write is _discard:
             return
         self.write = self.transport.underlying_transport.write
         while waiting:
@@ -296,6 +318,11 @@ class Protocol(WSListener):
         logger.debug("%s closed with %d: %s", self.id, code, reason)
         self._fragments = self._decoder = None
         self.loseConnection(code, reason)
+
+    def _cut_off_after(self, seconds: float) -> None:
+        assert self.raw_transport is not None
+        loop = asyncio.get_running_loop()
+        self._cut_off = loop.call_later(seconds, self.raw_transport.abort)
 
     def _leave(self) -> None:
         if self.is_open:
