@@ -70,7 +70,6 @@ class Users(dict[UUID, Any]):
         text, plain bytes have the type of the message being handled, else text. Raises TypeError
         for anything else.
         """
-        self.check_thread()
         frame = self._encode(msg)
         self._begin_turn()
         if to is not None:
@@ -89,7 +88,6 @@ class Users(dict[UUID, Any]):
 
     def send(self, connection: BroadcastTarget, msg: Data) -> None:
         """Send `msg` to one open connection, in order with what is broadcast."""
-        self.check_thread()
         frame = self._encode(msg)
         self._begin_turn()
         self._apart.setdefault(connection, []).append((len(self._shared), frame))
@@ -155,6 +153,8 @@ class Users(dict[UUID, Any]):
         return encode_frame(msg, msg.is_binary if isinstance(msg, Message) else self.is_binary())
 
     def _begin_turn(self) -> None:
+        if get_ident() != self._thread:
+            self.check_thread()
         if not self._size:
             self._call_soon(self.flush)
 

@@ -269,7 +269,7 @@ class Handshake(asyncio.BufferedProtocol):
             None,  # path, for clients
             False,  # is_client_side
             lambda _: accepted,
-            engine_log,
+            _EngineLog(connection),
             True,  # disconnect_on_exception
             None,  # handshake timeout: there is one here
             False,  # automatic pings
@@ -332,25 +332,22 @@ class Handshake(asyncio.BufferedProtocol):
             self._transport.close()
 
 
+_get_buffer = WSProtocol.get_buffer  # looked up once: this is called for each read
+
+
 class _Engine(WSProtocol):
-    """Keep the engine from serving one peer only, and tell the connection when it gives one up."""
+    """Read in slices: the engine's buffer grows with a flood, which would be parsed in one go."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # The engine's buffer grows with what a peer sends; a flood would be parsed in one go.
-        return memoryview(super().get_buffer(sizehint))[:READ_SIZE]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        super().buffer_updated(nbytes)
-        if self.transport.is_close_frame_sent:
-            self.listener.engine_gave_up()
+        return _get_buffer(self, sizehint)[:READ_SIZE]  # type: ignore[no-any-return]
 
 
 class _TappedEngine(_Engine):
     """Show the data chain every chunk before the engine parses it, in place, as it does."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        self._chunk = chunk = super().get_buffer(sizehint)
-        return chunk
+        self._chunk = super().get_buffer(sizehint)
+        return self._chunk
 
     def buffer_updated(self, nbytes: int) -> None:
         self.listener.dataReceived(bytes(self._chunk[:nbytes]))
@@ -459,7 +456,16 @@ def _check_header(name: object, value: object) -> None:
 
 
 class _EngineLog:
-    """Take the engine's log: what peers do wrong is no news, what we do wrong is."""
+    """Take the log of the engine of one connection.
+
+    What peers do wrong is no news, what we do wrong is. And it is the one way to learn that the
+    engine gives a connection up: it logs an error and sends the close frame.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def isEnabledFor(self, level: int) -> bool:
         return False
@@ -472,10 +478,9 @@ class _EngineLog:
     def warning(self, message: str, *args: object) -> None:
         logger.debug(message, *args)
 
-    error = warning
+    def error(self, message: str, *args: object) -> None:
+        logger.debug(message, *args)
+        asyncio.get_running_loop().call_soon(self._connection.engine_gave_up)
 
     def exception(self, message: str, *args: object) -> None:
         logger.exception(message, *args)
-
-
-engine_log = _EngineLog()

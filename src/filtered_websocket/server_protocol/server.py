@@ -250,7 +250,7 @@ class Protocol(WSListener):
 
     def engine_gave_up(self) -> None:
         """Leave, after the engine itself has closed a connection that breaks the protocol."""
-        if not self._is_closing:
+        if not self._is_closing and self.raw_transport is not None:
             self._is_closing = True
             self.write = _discard  # nothing follows a close frame
             self._leave()
