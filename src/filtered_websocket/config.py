@@ -126,7 +126,14 @@ def _is_repeated(action: argparse.Action) -> bool:
 def _default(parser: ArgumentParser, action: argparse.Action) -> Any:
     # As argparse does: a default that is a string is parsed like one from the command line.
     default = action.default
-    return parser._get_value(action, default) if isinstance(default, str) else default
+    if not isinstance(default, str):
+        return default
+    try:
+        return parser._get_value(action, default)
+    except Exception as error:
+        name = action.option_strings[-1]
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{name}: its default {default!r} is refused: {reason}") from None
 
 
 def _is_scalar(raw: Any) -> bool:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from .filters import base
-from .filters.base import FilterBase
+from .filters.base import FilterBase, text_of
 from .typing import FilterError
 
 __all__ = ["ModuleError", "add_storage_options", "import_filters", "import_storage"]
@@ -145,7 +145,7 @@ def _in_authors_words(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     authored = [frame for frame in frames if not frame.filename.startswith(NOT_THE_AUTHORS)]
     place = f"{authored[-1].filename}, line {authored[-1].lineno}: " if authored else ""
-    return f"{place}{type(error).__name__}: {error}"
+    return f"{place}{type(error).__name__}: {text_of(error)}"
 
 
 def _has_filters(module: ModuleType) -> bool:
@@ -155,7 +155,9 @@ def _has_filters(module: ModuleType) -> bool:
 
 def _shadowed(name: str, module: ModuleType) -> str:
     """Tell of a file in the current directory that is not what its name imports."""
+    if not os.path.exists(f"{name}.py"):
+        return ""
     own, found = os.path.abspath(f"{name}.py"), getattr(module, "__file__", None)
-    if os.path.exists(own) and found != own:
+    if found != own:
         return f"; {found or 'a module of Python'} has the same name as {own}: rename yours"
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,51 @@ def test_warnings_do_not_keep_it_from_starting(
     assert "FWS_PROT is not an option" in caplog.text
     assert "'cli_without' has no filters" in caplog.text
     assert len(started) == 1
+
+
+# What must not end in a traceback
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import asyncio\nraise asyncio.CancelledError('no')\n", "line 2: CancelledError: no\n"),
+        ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute\n", "line 3: Mute"),
+    ],
+    ids=["cancelled", "no text"],
+)
+def test_whatever_a_module_raises_is_told_in_one_line(
+    source: str, expected: str, capsys: pytest.CaptureFixture[str], write_module: WriteModule
+) -> None:
+    """Also what is no Exception, and what cannot even say what it is."""
+    write_module("odd_filter.py", source)
+    assert cli.main(["-f", "odd_filter"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fws_server: filter module 'odd_filter' failed on import: ")
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+def test_a_deleted_current_directory_is_no_obstacle(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, write_module: WriteModule
+) -> None:
+    """Modules that are elsewhere are imported, a module without filters is told of as ever."""
+    write_module("elsewhere.py", "")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.main(["-f", "stdout_messages", "elsewhere"]) == 0
+    assert len(started) == 1
+
+
+def test_an_interrupt_while_it_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], write_module: WriteModule
+) -> None:
+    """Ctrl-C during the import of a slow module ends it in silence, as the shell expects."""
+    write_module("slow_module.py", "raise KeyboardInterrupt")
+    code = None
+    with suppress(KeyboardInterrupt):  # which would end the tests
+        code = cli.main(["-f", "slow_module"])
+    assert code == 130
+    assert capsys.readouterr().err == ""

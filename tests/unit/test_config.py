@@ -356,3 +356,42 @@ def test_kinds_of_storage_options_on_the_command_line(
 ) -> None:
     """Actions that build on an earlier value begin with none, as in argparse."""
     assert options(*arguments, parser=storage_parser("--x", **settings)).x == expected
+
+
+# What must not end in a traceback
+
+
+@pytest.mark.parametrize("source", ["arguments", "file", "environment", "default"])
+def test_a_type_of_a_storage_option_that_raises(folder: Path, source: str) -> None:
+    """Whatever a storage's own type raises, wherever the value is from, it is told in one line."""
+    default = {"default": "x"} if source == "default" else {}
+    parser = storage_parser("--redis_level", type={}.__getitem__, **default)
+    message = {
+        "arguments": lambda: complaint("--redis_level", "x", parser=parser),
+        "file": lambda: complaint(file={"redis_level": "x"}, parser=parser),
+        "environment": lambda: complaint(FWS_REDIS_LEVEL="x", parser=parser),
+        "default": lambda: complaint(parser=parser),
+    }[source]()
+    assert "redis_level" in message.lower()
+    assert "KeyError: 'x'" in message
+
+
+def test_a_default_of_a_storage_option_that_its_type_refuses(folder: Path) -> None:
+    """A default that cannot be parsed is told of like a value that cannot."""
+    assert "redis_port" in complaint(parser=storage_parser(type=int, default="many"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.toml"])
+def test_a_file_that_is_nested_too_deeply(folder: Path, name: str) -> None:
+    """It is refused like any other file that cannot be read."""
+    before = "filters = " if name.endswith(".toml") else ""
+    (folder / name).write_text(before + "[" * 100_000)
+    assert complaint("-c", name) == f"{name}: it is nested too deeply"
+
+
+def test_a_positional_argument_of_a_storage(folder: Path) -> None:
+    """It is no option: files and variables do not know it, and it is asked for by its name."""
+    parser = storage_parser("room", type=int)
+    assert options("5", parser=parser).room == 5
+    assert "room" in complaint(parser=parser)
+    assert "unknown key 'room'" in complaint("5", file={"room": 5}, parser=parser)

@@ -265,3 +265,14 @@ def test_a_parser_that_fails(write_module: WriteModule) -> None:
     message = str(error.value)
     assert message.startswith("storage module 'parser_storage': parser() failed: ")
     assert f"{path}, line 3: " in message
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "GeneratorExit", "asyncio.CancelledError"])
+def test_a_module_may_raise_anything(error: str, write_module: WriteModule) -> None:
+    """What is no Exception is told of like one, with the author's line, at any depth."""
+    source = f"import asyncio\nraise {error}('no')\n"
+    path = write_module("raising_filter.py", source)
+    name = error.rpartition(".")[2]
+    assert complaint("raising_filter").endswith(f"{path}, line 2: {name}: no")
+    parent = write_module("raising_package/__init__.py", source)
+    assert complaint("raising_package.chat").endswith(f"{parent}, line 2: {name}: no")

@@ -105,3 +105,23 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         parse("--version")
     assert exit.value.code == 0
     assert capsys.readouterr().out == f"fws_server {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "too_much"),
+    [
+        ("--max_message_size", 2**40, 2**40 + 1),
+        ("--max_message_size", 2**40, 2**63),
+        ("--max_queue_bytes", 2**40, 2**40 + 1),
+        ("--drain_seconds", 24 * 60 * 60, 24 * 60 * 60 + 1),
+        ("--drain_seconds", 24 * 60 * 60, 1e300),
+    ],
+)
+def test_numbers_have_an_upper_limit(
+    name: str, most: float, too_much: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terabyte and a day are possible; what the machine could not count is refused."""
+    assert parse(name, str(most))[name.removeprefix("--")] == most
+    with pytest.raises(SystemExit):
+        parse(name, str(too_much))
+    assert f"{too_much} is not a number of " in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 from argparse import Namespace
@@ -310,3 +311,43 @@ def test_origins_that_are_none(empty_chains: None) -> None:
     """A bad entry of --origins is found at the start."""
     with pytest.raises(StartError, match="--origins: 'chat' is not an origin"):
         runner._origin_policy(make_options("--origins", "chat"), [])
+
+
+# What must not end in a traceback
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "a\0b"], ids=["long", "dots", "NUL"])
+def test_a_host_that_no_name_can_be(host: str) -> None:
+    """What cannot even be looked up is named like a host that is not there."""
+    with pytest.raises(StartError) as error:
+        open_sockets(host, 0)
+    assert str(error.value).startswith(f"cannot listen on --host {host}: ")
+
+
+@pytest.mark.parametrize("option", ["-key", "-cert"])
+def test_a_path_that_no_file_can_have(option: str) -> None:
+    """A NUL byte in a path, which a config file can hold, is told of with its option."""
+    files = {"-key": "key.pem", "-cert": "cert.pem"} | {option: "a\0b"}
+    with pytest.raises(StartError, match=f"{option} a\0b: embedded null byte"):
+        runner._tls_context(make_options(*(word for pair in files.items() for word in pair)))
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (ConnectionResetError(), logging.DEBUG),
+        (ConnectionResetError, logging.DEBUG),
+        (TimeoutError(), logging.DEBUG),
+        (ssl.SSLError(), logging.DEBUG),
+        (OSError(errno.EMFILE, "Too many open files"), logging.ERROR),
+        (ValueError(), logging.ERROR),
+    ],
+)
+async def test_what_the_event_loop_reports(
+    error: Any, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How peers break connections is for debugging; what the server lacks is an error."""
+    caplog.set_level(logging.DEBUG, "filtered_websocket")
+    loop = asyncio.get_running_loop()
+    runner._log_loop_error(loop, {"message": "it failed", "exception": error})
+    assert [record.levelno for record in caplog.records] == [level]

@@ -395,3 +395,168 @@ async def test_disconnect_filters_run_behind_one_that_hangs() -> None:
     await idle()
     await factory.close(grace=0)
     assert gone == [connection]
+
+
+# What must not harm others
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_cancellation_out_of_a_filter_costs_one_message(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged like any error; the messages behind it are handled, and reading resumes."""
+    seen: list[bytes] = []
+
+    def body(instance: Any, msg: Message) -> None:
+        if msg == b"0":
+            raise asyncio.CancelledError("of something else")
+        seen.append(bytes(msg))
+
+    async def later(instance: Any, msg: Message) -> None:
+        await asyncio.sleep(0)
+        body(instance, msg)
+
+    add(WebSocketMessageFilter, later if is_async else body)
+    connection = connect(FilteredWebSocketFactory(limits=Limits(backlog=4)))
+    for number in range(10):
+        connection.onMessage(Message(b"%d" % number))
+    await idle()
+    assert seen == [b"%d" % number for number in range(1, 10)]
+    assert connection.transport.underlying_transport.reading
+    (record,) = caplog.records
+    assert "Added failed" in record.getMessage()
+    assert "CancelledError: of something else" in record.getMessage()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_cancellation_out_of_a_filter_costs_one_item(
+    is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The consumer chain goes on with the next item."""
+    seen: list[int] = []
+
+    def body(instance: Any, item: int) -> None:
+        if item == 0:
+            raise asyncio.CancelledError
+        seen.append(item)
+
+    async def later(instance: Any, item: int) -> None:
+        body(instance, item)
+
+    add(WebSocketConsumerFilter, later if is_async else body)
+    factory = FilteredWebSocketFactory()
+    for item in range(3):
+        factory.queue.put(item)
+    await idle()
+    factory.queue.put(3)
+    await idle()
+    assert seen == [1, 2, 3]
+    (record,) = caplog.records
+    assert "Added failed for FilteredWebSocketFactory: CancelledError" in record.getMessage()
+
+
+async def test_a_cancelled_handshake_filter_lets_nobody_in() -> None:
+    """A cancellation of something else is an error of the filter: the connection is refused."""
+
+    async def cancelled(instance: Any, request: Request) -> None:
+        raise asyncio.CancelledError
+
+    add(WebSocketHandshakeFilter, cancelled)
+    verdict = FilteredWebSocketFactory().buildProtocol("192.0.2.1").onHandshake(REQUEST)
+    assert not isinstance(verdict, bool)
+    assert await verdict is False
+
+
+async def test_a_filter_that_waits_for_ever_ends_with_the_server() -> None:
+    """The cancellation of the stop itself reaches the filter, and nothing behind it runs."""
+    ended: list[str] = []
+
+    async def wait(instance: Any, msg: Message) -> None:
+        try:
+            await asyncio.Future()
+        except asyncio.CancelledError:
+            ended.append(msg.decode())
+            raise
+
+    add(WebSocketMessageFilter, wait)
+    factory = FilteredWebSocketFactory()
+    connection = connect(factory)
+    connection.onMessage(Message(b"first"))
+    connection.onMessage(Message(b"second"))
+    await idle()
+    await factory.close(0)
+    assert ended == ["first"]
+    assert factory.stuck == 0
+
+
+async def test_a_filter_that_does_not_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping does not wait for a filter that swallows its cancellation."""
+    monkeypatch.setattr(server, "LAST_GRACE", 0)
+    release = asyncio.Event()
+
+    async def stubborn(instance: Any, msg: Message) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    add(WebSocketMessageFilter, stubborn)
+    factory = FilteredWebSocketFactory()
+    connect(factory).onMessage(Message())
+    await idle()
+    await factory.close(0)
+    assert factory.stuck == 1
+    release.set()
+    await idle()
+
+
+async def test_a_disconnect_filter_may_close_everybody(caplog: pytest.LogCaptureFixture) -> None:
+    """However many there are, all leave once, one after the other."""
+    left: list[Any] = []
+
+    def close_all(instance: Any, data: None) -> None:
+        left.append(instance)
+        for other in instance.users.values():
+            other.loseConnection()
+
+    add(WebSocketDisconnectFilter, close_all)
+    factory = FilteredWebSocketFactory()
+    connections = [connect(factory) for _ in range(500)]
+    connections[0].loseConnection()
+    assert not factory.users
+    assert left == connections
+    assert not caplog.records
+
+
+THREAD_CALLS = {
+    "sendMessage": lambda connection: connection.sendMessage("x"),
+    "broadcast": lambda connection: connection.users.broadcast("x"),
+    "loseConnection": lambda connection: connection.loseConnection(),
+    "abortConnection": lambda connection: connection.abortConnection(),
+}
+
+
+@pytest.mark.parametrize("name", THREAD_CALLS)
+async def test_what_a_thread_must_not_do(name: str) -> None:
+    """A thread is told to use the queue, also while the event loop is sending; nothing changes."""
+    connection = connect(FilteredWebSocketFactory())
+    connection.sendMessage("before")
+    with pytest.raises(RuntimeError, match=r"use queue\.put"):
+        await asyncio.to_thread(THREAD_CALLS[name], connection)
+    assert connection.is_open
+    assert dict(connection.users) == {connection.id: connection}
+    assert connection.transport.close_frames == []
+    assert not connection.transport.underlying_transport.aborted
+    connection.sendMessage("after")
+    assert sent(connection) == encode_frame("before", False) + encode_frame("after", False)
+
+
+async def test_a_filter_that_changes_users_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is lost, and the log says which filter tried."""
+    add(WebSocketMessageFilter, lambda instance, msg: instance.users.clear())
+    connection = connect(FilteredWebSocketFactory())
+    connection.onMessage(Message())
+    assert dict(connection.users) == {connection.id: connection}
+    assert "Added failed" in caplog.text
+    assert "TypeError: users is not for changing" in caplog.text

@@ -249,3 +249,47 @@ def test_leaving_twice_is_harmless() -> None:
     users.leave(a)
     assert a.writes == [frames("one")]
     assert list(users) == [b.id]
+
+
+# What must not harm others
+
+
+def test_what_a_connection_keeps_is_its_own() -> None:
+    """A slow connection may keep what it got: bytes of its own, not a view of the whole turn."""
+    turn, users, (sender, leaver, other) = make(3)
+    users.broadcast("first")
+    users.broadcast("second", skip=sender.id)
+    users.leave(leaver)
+    users.broadcast("third", skip=sender.id)
+    turn.end()
+    for connection in (sender, leaver, other):
+        assert [type(data) for data in connection.writes] == [bytes]
+    assert sender.received == frames("first")
+    assert leaver.received == frames("first", "second")
+    assert other.received == frames("first", "second", "third")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda users, id: users.__setitem__(id, None),
+        lambda users, id: users.__delitem__(id),
+        lambda users, id: users.__ior__({}),
+        lambda users, id: users.pop(id),
+        lambda users, id: users.pop(uuid4(), None),
+        lambda users, id: users.popitem(),
+        lambda users, id: users.clear(),
+        lambda users, id: users.update({id: None}),
+        lambda users, id: users.setdefault(uuid4(), None),
+    ],
+    ids=["set", "del", "|=", "pop", "pop absent", "popitem", "clear", "update", "setdefault"],
+)
+def test_users_cannot_be_changed(change: Callable[[Users, UUID], object]) -> None:
+    """Connections come and go by themselves; a filter that tries to change them is told."""
+    turn, users, (connection,) = make(1)
+    with pytest.raises(TypeError, match="users is not for changing"):
+        change(users, connection.id)
+    assert dict(users) == {connection.id: connection}
+    users.broadcast("still here")
+    turn.end()
+    assert connection.received == frames("still here")

@@ -287,6 +287,14 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, also of one whose author got it wrong."""
+    try:
+        return str(error)
+    except Exception:
+        return "(it cannot be shown)"
+
+
 def _report(name: str, error: BaseException, web_socket_instance: Any) -> None:
     """Log what a filter did wrong, once, with the traceback from the author's file on."""
     traceback = error.__traceback__
@@ -297,6 +305,6 @@ def _report(name: str, error: BaseException, web_socket_instance: Any) -> None:
         name,
         getattr(web_socket_instance, "id", None) or type(web_socket_instance).__name__,
         type(error).__name__,
-        error,
+        text_of(error),
         exc_info=(type(error), error, traceback) if traceback else None,
     )

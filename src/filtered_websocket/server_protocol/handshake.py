@@ -459,7 +459,7 @@ class _EngineLog:
     """Take the log of the engine of one connection.
 
     What peers do wrong is no news, what we do wrong is. And it is the one way to learn that the
-    engine gives a connection up: it logs an error and sends the close frame.
+    engine gives a connection up: it logs an error before it sends the close frame.
     """
 
     __slots__ = ("_connection",)
@@ -480,7 +480,7 @@ class _EngineLog:
 
     def error(self, message: str, *args: object) -> None:
         logger.debug(message, *args)
-        asyncio.get_running_loop().call_soon(self._connection.engine_gave_up)
+        self._connection.engine_gives_up()
 
     def exception(self, message: str, *args: object) -> None:
         logger.exception(message, *args)

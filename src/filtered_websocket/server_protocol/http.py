@@ -31,7 +31,7 @@ def response(
     Its `Content-Type` is plain text unless `headers` says otherwise; without body for HEAD.
     """
     if isinstance(body, str):
-        body = body.encode() + b"\n"
+        body = body.encode(errors="backslashreplace") + b"\n"
     fields = CIMultiDict({"Content-Type": "text/plain; charset=utf-8", "Connection": "close"})
     fields.update(headers or {})
     fields["Content-Length"] = str(len(body))

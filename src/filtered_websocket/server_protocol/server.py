@@ -248,11 +248,15 @@ class Protocol(WSListener):
         self._may_open = False
         self._early = None
 
-    def engine_gave_up(self) -> None:
-        """Leave, after the engine itself has closed a connection that breaks the protocol."""
-        if not self._is_closing and self.raw_transport is not None:
+    def engine_gives_up(self) -> None:
+        """Write nothing more: the engine closes a connection that breaks the protocol."""
+        if not self._is_closing:
             self._is_closing = True
-            self.write = _discard  # nothing follows a close frame
+            self.write = _discard
+            asyncio.get_running_loop().call_soon(self._engine_gave_up)
+
+    def _engine_gave_up(self) -> None:
+        if self.raw_transport is not None:
             self._leave()
             self._cut_off_after(self.limits.close_timeout)
 
@@ -265,7 +269,7 @@ class Protocol(WSListener):
         self.raw_transport = None
 
     def pause_writing(self) -> None:
-        if self._waiting is None:
+        if self._waiting is None and not self._is_closing:
             self._waiting = deque()
             self._waiting_bytes = 0
             self.write = self._write_waiting

@@ -431,3 +431,34 @@ def test_a_filter_that_is_no_method_is_refused() -> None:
 
     with pytest.raises(FilterError, match="Wrong: `filter` is str, not a method"):
         WebSocketMessageFilter.chain()
+
+
+@also_async
+@pytest.mark.parametrize("chain", [WebSocketMessageFilter, WebSocketConsumerFilter])
+def test_a_cancellation_of_something_else_is_an_error(
+    chain: type[FilterBase], ahead: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A filter that passes on a cancellation which nobody meant for it has failed."""
+    prepare(ahead, chain)
+    add(chain, raising(asyncio.CancelledError("of something else")))
+    add(chain, lambda *_: pytest.fail("it ran"))
+    assert run(chain, Message()) is None
+    (record,) = caplog.records
+    assert f"{__name__}.Added failed" in record.getMessage()
+    assert "CancelledError: of something else" in record.getMessage()
+
+
+@also_async
+def test_an_error_that_cannot_be_shown(ahead: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """An exception whose text fails too costs one line with the name of the filter, no more."""
+
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    prepare(ahead)
+    add(WebSocketMessageFilter, raising(Unspeakable()))
+    assert run(WebSocketMessageFilter, Message()) is None
+    (record,) = caplog.records
+    assert f"{__name__}.Added failed" in record.getMessage()
+    assert "Unspeakable" in record.getMessage()

@@ -360,3 +360,82 @@ def test_who_is_not_open_yet_is_cut_off_at_the_stop() -> None:
     transports: list[FakeTransport] = []
     answer(b"GET", then=lambda handshake, transport, factory: transports.append(transport))
     assert transports[0].aborted
+
+
+# What must not harm others
+
+
+def test_blanks_around_a_value_are_no_part_of_it() -> None:
+    """However many blanks are around a value, and whatever is between them, it is found at once."""
+    blanks = b" \t" * 4000
+    request = parse_request(b"GET / HTTP/1.1\r\nHost:" + blanks + b"a \t b" + blanks)
+    assert request.headers["Host"] == "a \t b"
+
+
+@pytest.mark.parametrize("body", [lambda _: False, lambda _: eventually(False)])
+def test_a_connection_that_is_refused_keeps_nothing(body: Any) -> None:
+    """What filters sent before the refusal is forgotten; what they send after it is dropped."""
+    refused: list[Connection] = []
+
+    def decide(connection: Connection) -> Any:
+        connection.sendMessage(b"welcome")
+        refused.append(connection)
+        return body(connection)
+
+    def send_more(*_: object) -> None:
+        refused[0].sendMessage(b"too late")
+        assert refused[0]._early is None
+
+    assert status(answer(request_bytes(), decide=decide, then=send_more)) == 500
+
+
+def test_who_comes_after_the_stop_is_cut_off() -> None:
+    """A connection whose TLS handshake ends after the server has begun to stop is not served."""
+
+    def connect_late(handshake: Handshake, transport: FakeTransport, factory: FakeFactory) -> None:
+        acceptor, late = handshake._acceptor, FakeTransport()
+        acceptor.close()
+        acceptor().connection_made(late)  # type: ignore[arg-type]
+        assert late.aborted
+
+    answer(then=connect_late)
+
+
+def test_a_client_is_answered_once() -> None:
+    """A filter that rejects a connection after its time was up does not answer a second time."""
+
+    async def too_late() -> bool:
+        try:
+            return await asyncio.Future[bool]()
+        except asyncio.CancelledError:
+            raise RejectHandshake(403, "no") from None
+
+    async def main() -> bytes:
+        factory, transport = FakeFactory(lambda _: too_late(), False), FakeTransport()
+        acceptor = Acceptor(
+            factory,
+            limits=Limits(handshake_timeout=0),
+            origins=OriginPolicy(None, loopback_only=True),
+            pages=PlainPages(console=False),
+        )
+        handshake = acceptor()
+        handshake.connection_made(transport)  # type: ignore[arg-type]
+        request = request_bytes()
+        handshake.get_buffer(-1)[: len(request)] = request
+        handshake.buffer_updated(len(request))
+        await asyncio.wait_for(asyncio.gather(*factory.tasks), 5)
+        acceptor.close()
+        return transport.written
+
+    answered = asyncio.run(main())
+    assert status(answered) == 408
+    assert answered.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_reason_that_no_text_can_carry() -> None:
+    """A reason with half a surrogate pair still is an answer with the status."""
+
+    def decide(connection: Connection) -> bool:
+        raise RejectHandshake(403, "\ud800")
+
+    assert status(answer(request_bytes(), decide=decide)) in (403, 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -369,3 +370,62 @@ async def test_closing_sends_what_waits() -> None:
     connection.loseConnection()
     assert connection.engine.written_before_close == text("01", "23", "45")
     assert connection.close_codes == [1000]
+
+
+# What must not harm others
+
+
+async def test_after_the_engine_gave_up_the_connection_is_gone() -> None:
+    """It leaves, is cut off, and what waited for it does not follow the close frame."""
+    connection = Recorder(Limits(close_timeout=0)).open()
+    connection.pause_writing()
+    connection.send("waiting")
+    connection.engine_gives_up()
+    await asyncio.sleep(0)
+    assert connection.events == ["connect", "disconnect"]
+    assert not connection.users
+    connection.resume_writing()
+    connection.loseConnection()
+    assert connection.socket.written == b""
+    assert connection.close_codes == []
+    await idle()
+    assert connection.socket.aborted
+
+
+async def test_closing_while_leaving_changes_nothing() -> None:
+    """A disconnect filter that closes its own connection again does not change the close code."""
+
+    class ClosesAgain(Recorder):
+        def onDisconnect(self) -> None:
+            super().onDisconnect()
+            self.loseConnection(4000, "mine")
+
+    connection = ClosesAgain().open()
+    connection.loseConnection(1001)
+    assert connection.close_codes == [1001]
+    assert connection.events == ["connect", "disconnect"]
+
+
+async def test_what_is_sent_early_never_grows_beyond_its_bound() -> None:
+    """After the first message that does not fit, no other one like it is kept either."""
+    connection = Recorder(Limits(queue_bytes=100))
+    connection.sendMessage(b"x" * 60)
+    for _ in range(3):
+        with pytest.raises(BufferError):
+            connection.sendMessage(b"y" * 60)
+    connection.open().users.flush()  # type: ignore[attr-defined]
+    assert connection.socket.written == text("x" * 60)
+
+
+async def test_messages_to_a_refused_connection_cost_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once a connection cannot open any more, nothing is kept for it, and the log says so once."""
+    connection = Recorder()
+    connection.sendMessage("early")
+    connection.will_not_open()
+    for _ in range(3):
+        connection.sendMessage("late")
+    assert connection._early is None
+    (record,) = caplog.records
+    assert "a message to it was dropped" in record.getMessage()
