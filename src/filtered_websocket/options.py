@@ -50,7 +50,7 @@ def seconds(text: str) -> float:
 def size(text: str) -> int:
     number = int(text)
     if not 0 < number <= TERABYTE:
-        raise ArgumentTypeError(f"{text} is not a number of bytes up to a terabyte")
+        raise ArgumentTypeError(f"{text} is not a number of bytes above zero, up to a terabyte")
     return number
 
 

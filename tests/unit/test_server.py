@@ -505,6 +505,7 @@ async def test_a_filter_that_does_not_end_is_counted(monkeypatch: pytest.MonkeyP
     factory = FilteredWebSocketFactory()
     connect(factory).onMessage(Message())
     await idle()
+    asyncio.get_running_loop().call_later(5, release.set)  # should close wait after all
     await factory.close(0)
     assert factory.stuck == 1
     release.set()

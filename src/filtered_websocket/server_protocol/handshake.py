@@ -307,6 +307,8 @@ class Handshake(asyncio.BufferedProtocol):
         headers: Mapping[str, str] | None = None,
         level: int = logging.INFO,
     ) -> None:
+        if self._answered:
+            return  # with a 408, before the filters were done
         logger.log(level, "refused a connection from %s: %d %s", self._peer, status, reason)
         if status == 426:
             fields = {"Sec-WebSocket-Version": "13"} | dict(headers or {})
@@ -484,3 +486,4 @@ class _EngineLog:
 
     def exception(self, message: str, *args: object) -> None:
         logger.exception(message, *args)
+        self._connection.engine_gives_up()

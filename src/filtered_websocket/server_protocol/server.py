@@ -136,7 +136,9 @@ class Protocol(WSListener):
         """
         if self.is_open:
             self.users.send(self, msg)
-        elif not isinstance(msg, bytes | bytearray | str):
+            return
+        self.users.check_thread()
+        if not isinstance(msg, bytes | bytearray | str):
             raise TypeError(f"a message is bytes, bytearray or str, not {type(msg).__name__}")
         elif self._may_open:
             self._keep_early(msg)

@@ -22,6 +22,7 @@ from filtered_websocket.server_protocol.http import PlainPages
 from filtered_websocket.server_protocol.origins import OriginPolicy
 from filtered_websocket.server_protocol.server import Limits
 from filtered_websocket.typing import RejectHandshake, Request
+from filtered_websocket.users import Users
 
 from .fakes import FakeTransport
 
@@ -164,7 +165,7 @@ class FakeFactory:
             def dataReceived(self, data: bytes) -> None:
                 factory.raw += data
 
-        return Decided(None, Limits())  # type: ignore[arg-type]
+        return Decided(Users(lambda flush: None), Limits())
 
     def spawn(self, coroutine: Any) -> asyncio.Task[None]:
         self.tasks.append(asyncio.get_running_loop().create_task(coroutine))
