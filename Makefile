@@ -3,10 +3,10 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser docs bench format clean
+.PHONY: help run test check integration browser docs bench bench-redis format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.run ## start the server; ARGS="-p 9001 -f my_filter" are its options
 	.venv/bin/fws_server $(ARGS)
@@ -31,6 +31,9 @@ docs: .venv/.dev ## the manual, in build/docs
 
 bench: .venv/.run ## the race against a server in C; ARGS="-t 1 --rounds 1" for a short one
 	.venv/bin/python bench/race.py $(ARGS)
+
+bench-redis: .venv/.run ## what Redis costs: items, latency, two servers as one; ARGS as above
+	.venv/bin/python bench/redis_race.py $(ARGS)
 
 format: .venv/.dev ## let ruff format the code and sort the imports
 	.venv/bin/ruff check --select I --fix .

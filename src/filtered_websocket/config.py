@@ -17,7 +17,8 @@ from .config_deserializer import ConfigFileError, read_config
 __all__ = ["ConfigError", "resolve"]
 
 PREFIX = "FWS_"
-NOT_OPTIONS = {"FWS_KEY_PASSWORD"}  # a secret: the environment is its only way in
+NOT_OPTIONS = {"FWS_KEY_PASSWORD", "FWS_REDIS_PASSWORD"}
+"""Secrets: the environment is their only way in."""
 
 
 class ConfigError(Exception):

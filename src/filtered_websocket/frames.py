@@ -9,7 +9,7 @@ from struct import Struct
 
 from .typing import Data
 
-__all__ = ["BINARY", "TEXT", "encode_frame", "is_utf8"]
+__all__ = ["BINARY", "TEXT", "encode_frame", "is_binary_frame", "is_utf8"]
 
 TEXT = 0x1
 BINARY = 0x2
@@ -50,3 +50,8 @@ def encode_frame(data: Data, is_binary: bool) -> bytes:
     else:
         header = _header_64(FINAL | opcode, 127, size)
     return header + data
+
+
+def is_binary_frame(frame: bytes) -> bool:
+    """Tell whether a frame that `encode_frame` made is binary."""
+    return frame[0] == FINAL | BINARY

@@ -182,6 +182,8 @@ def _stop_signal() -> asyncio.Event:
 def _make_storage(storage_class: type, options: Namespace) -> Any:
     try:
         return storage_class(options)
+    except StorageError as error:
+        raise StartError(str(error)) from None
     except Exception as error:
         name = f"{storage_class.__module__}.{storage_class.__qualname__}"
         raise StartError(f"{name} failed: {type(error).__name__}: {error}") from None

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 handling_binary: ContextVar[bool] = ContextVar("handling_binary", default=False)
 """Whether the message that is going down a chain right now is binary."""
 
+consuming: ContextVar[bool] = ContextVar("consuming", default=False)
+"""Whether the consumer chain is running: each server of a cluster runs its own."""
+
 QUEUE_SIZE = 65536  # items that may wait for the consumer chain
 LAST_GRACE = 1.0  # seconds for async disconnect filters after all others were cancelled
 CONSUMER_SLICE = 256  # items that are consumed before other events get their turn
@@ -133,6 +136,7 @@ class FilteredWebSocket(Connection):
 
     async def _work(self, jobs: deque[tuple[Chain, Any]]) -> None:
         try:
+            consuming.set(False)
             while jobs:
                 chain, data = jobs.popleft()
                 handling_binary.set(data is not None and data.is_binary)
@@ -164,9 +168,9 @@ class FilteredWebSocketFactory:
         limits: Limits | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.storage_object = (
-            StorageObject(Namespace()) if storage_object is None else storage_object
-        )
+        if storage_object is None:
+            storage_object = StorageObject(Namespace())
+        self.storage_object: Any = storage_object
         self.token = token
         self.data_chain = WebSocketDataFilter.chain()
         self.handshake_chain = WebSocketHandshakeFilter.chain()
@@ -180,10 +184,15 @@ class FilteredWebSocketFactory:
         self._consuming = False
         self.stuck = 0  # tasks that did not even end when they were cancelled
         self.leaving: deque[FilteredWebSocket] = deque()
+        # Storage classes of 0.4.1 may have no base class, and so neither `here` nor `relay`.
+        members: Any = getattr(storage_object, "here", storage_object.get)
         self.users = Users(
             self._loop.call_soon,
             turn_bytes=min(256 * 1024, self.limits.queue_bytes // 4),
             is_binary=handling_binary.get,
+            members=members,
+            relay=getattr(storage_object, "relay", None),
+            here_only=consuming.get,
         )
         self.queue = ConsumerQueue(self._loop, self.consumer)
 
@@ -198,12 +207,15 @@ class FilteredWebSocketFactory:
                 self._consuming = True
                 self.spawn(self._consume())
             return
+        token = consuming.set(True)
         for item in self.queue.take(CONSUMER_SLICE):
             self.consumer_chain.run(self, item)
+        consuming.reset(token)
         if not self.queue.empty():
             self._loop.call_soon(self.consumer)
 
     async def _consume(self) -> None:
+        consuming.set(True)
         try:
             while items := self.queue.take(1):
                 await self.consumer_chain.run(self, items[0])

@@ -13,7 +13,7 @@ a slow connection, which is the business of its `write` (`server_protocol.server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from itertools import accumulate
 from threading import get_ident
@@ -23,10 +23,13 @@ from uuid import UUID
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_keys, dict_values
 
-from .frames import encode_frame
+from .frames import encode_frame, is_binary_frame
 from .typing import BroadcastTarget, Data, Message
 
 __all__ = ["Users"]
+
+Relay = Callable[[bytes, bool, Hashable], None]
+"""Takes payload, type (is it binary?) and group of a broadcast to the other servers."""
 
 Entry = tuple[int, bytes | None]
 """At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
@@ -39,7 +42,18 @@ class Users(dict[UUID, Any]):
     it loops over them. (`for id in users` is a loop over the dict itself.)
     """
 
-    __slots__ = ("_apart", "_call_soon", "_shared", "_size", "_thread", "_turn_bytes", "is_binary")
+    __slots__ = (
+        "_apart",
+        "_call_soon",
+        "_here_only",
+        "_is_binary",
+        "_members",
+        "_relay",
+        "_shared",
+        "_size",
+        "_thread",
+        "_turn_bytes",
+    )
 
     def __init__(
         self,
@@ -47,30 +61,57 @@ class Users(dict[UUID, Any]):
         *,
         turn_bytes: int = 256 * 1024,
         is_binary: Callable[[], bool] = bool,
+        members: Callable[[Hashable], Iterable[UUID]] = lambda group: (),
+        relay: Relay | None = None,
+        here_only: Callable[[], bool] = bool,
     ) -> None:
         """Flush through `call_soon`; before that when a turn has collected `turn_bytes`.
 
-        `is_binary` tells the type that plain bytes are sent with.
+        `is_binary` tells the type that plain bytes are sent with, `members` who of a group is
+        connected here. `relay` takes broadcasts to the clients of other servers, unless
+        `here_only` says that each server broadcasts this one itself.
         """
         super().__init__()
         self._call_soon = call_soon
         self._turn_bytes = turn_bytes
-        self.is_binary = is_binary
+        self._is_binary = is_binary
+        self._members = members
+        self._relay = relay
+        self._here_only = here_only
         self._shared: list[bytes] = []
         self._apart: dict[BroadcastTarget, list[Entry]] = {}
         self._size = 0
         self._thread = get_ident()
 
     def broadcast(
-        self, msg: Data, skip: UUID | None = None, to: Iterable[UUID] | None = None
+        self,
+        msg: Data,
+        skip: UUID | None = None,
+        to: Iterable[UUID] | None = None,
+        group: Hashable = None,
     ) -> None:
-        """Send `msg` to every open connection, or to those of the ids in `to`, except `skip`.
+        """Send `msg` to every open connection, or to the members of `group`, except `skip`.
+
+        With a storage that several servers share, the clients of all servers get it; in the
+        consumer chain those of this one, since each server has a consumer chain. `to` names ids of
+        connections of this server instead.
 
         Returns at once and never waits for a slow client. A `Message` keeps its type, `str` is
         text, plain bytes have the type of the message being handled, else text. Raises TypeError
         for anything else.
         """
         frame = self._encode(msg)
+        self._collect(frame, skip, to if group is None else self._members(group) or ())
+        if self._relay is not None and to is None and not self._here_only():
+            payload = msg.encode() if isinstance(msg, str) else bytes(msg)
+            self._relay(payload, is_binary_frame(frame), group)
+
+    def deliver(self, msg: Message, group: Hashable = None) -> None:
+        """Send a broadcast of another server to the clients of this one."""
+        members = None if group is None else self._members(group) or ()
+        self._collect(encode_frame(msg, msg.is_binary), None, members)
+
+    def _collect(self, frame: bytes, skip: UUID | None, to: Iterable[UUID] | None) -> None:
         self._begin_turn()
         if to is not None:
             entry = (len(self._shared), frame)
@@ -150,7 +191,7 @@ class Users(dict[UUID, Any]):
         return self.copy().values()
 
     def _encode(self, msg: Data) -> bytes:
-        return encode_frame(msg, msg.is_binary if isinstance(msg, Message) else self.is_binary())
+        return encode_frame(msg, msg.is_binary if isinstance(msg, Message) else self._is_binary())
 
     def _begin_turn(self) -> None:
         if get_ident() != self._thread:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from filtered_websocket.frames import BINARY, TEXT, encode_frame, is_utf8
+from filtered_websocket.frames import BINARY, TEXT, encode_frame, is_binary_frame, is_utf8
 
 NOT_UTF8 = b"caf\xe9"
 
@@ -68,3 +68,13 @@ def test_anything_else_is_refused(wrong: Any) -> None:
     """What is neither bytes nor text raises a TypeError that says what it is."""
     with pytest.raises(TypeError, match=f"not {type(wrong).__name__}$"):
         encode_frame(wrong, False)
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300), st.booleans())
+@example("żółw", True)
+@example(NOT_UTF8, False)
+@example(b"a" * 65536, True)
+def test_a_frame_tells_whether_it_is_binary(data: bytes | str, is_binary: bool) -> None:
+    """The type that a message was really sent with can be read off its frame."""
+    frame = encode_frame(data, is_binary)
+    assert is_binary_frame(frame) is (parse(frame)[0] == BINARY)

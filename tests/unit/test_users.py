@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -249,6 +250,171 @@ def test_leaving_twice_is_harmless() -> None:
     users.leave(a)
     assert a.writes == [frames("one")]
     assert list(users) == [b.id]
+
+
+# Groups, and the clients of other servers
+
+
+class Cluster:
+    """Stand in for a storage that several servers share: who is here, and what was relayed."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.turn = Turn()
+        self.groups: dict[Hashable, set[UUID]] = {}
+        self.relayed: list[tuple[bytes, bool, Hashable]] = []
+        self.users = Users(
+            self.turn.append,
+            members=self.groups.get,  # type: ignore[arg-type]
+            relay=lambda *broadcast: self.relayed.append(broadcast),
+            **settings,
+        )
+
+    def enter(self, *groups: Hashable) -> FakeConnection:
+        connection = FakeConnection()
+        self.users.enter(connection)
+        for group in groups:
+            self.groups.setdefault(group, set()).add(connection.id)
+        return connection
+
+
+def test_a_group_gets_what_is_for_it() -> None:
+    """Members of a group get what is broadcast to it, except the one to skip; nobody else does."""
+    cluster = Cluster()
+    red_1, red_2, blue = cluster.enter("red"), cluster.enter("red"), cluster.enter("blue")
+    cluster.users.broadcast("to red", skip=red_1.id, group="red")
+    cluster.users.broadcast("to blue", group="blue")
+    cluster.users.broadcast("to all")
+    cluster.turn.end()
+    assert red_1.received == frames("to all")
+    assert red_2.received == frames("to red", "to all")
+    assert blue.received == frames("to blue", "to all")
+
+
+def test_a_group_without_members_here_is_no_broadcast_to_all() -> None:
+    """Nobody here gets it, but the other servers are asked: they may have members."""
+    cluster = Cluster()
+    connection = cluster.enter("blue")
+    cluster.groups["left"] = set()
+    for group in ("red", "left"):
+        cluster.users.broadcast("one", group=group)
+    cluster.turn.end()
+    assert connection.received == b""
+    assert cluster.relayed == [(b"one", False, "red"), (b"one", False, "left")]
+
+
+def test_members_that_are_not_connected_are_passed_over() -> None:
+    """A group may name connections that are just gone."""
+    cluster = Cluster()
+    gone, connection = cluster.enter("red"), cluster.enter("red")
+    cluster.users.leave(gone)
+    cluster.users.broadcast("one", group="red")
+    cluster.turn.end()
+    assert (gone.received, connection.received) == (b"", frames("one"))
+
+
+def test_broadcasts_are_relayed_with_their_type_and_group() -> None:
+    """Other servers get each once, in order, with the type that it was sent with here."""
+    cluster = Cluster(is_binary=lambda: True)
+    sender = cluster.enter()
+    binary, text, wrong = Message(b"binary"), Message("żółw".encode()), Message(b"caf\xe9")
+    binary.is_binary = True
+    cluster.users.broadcast(binary, skip=sender.id)
+    cluster.users.broadcast(text, group=("a", 1))
+    cluster.users.broadcast(wrong)
+    cluster.users.broadcast("żółw")
+    cluster.users.broadcast(bytearray(b"plain"))
+    assert cluster.relayed == [
+        (b"binary", True, None),
+        ("żółw".encode(), False, ("a", 1)),
+        (b"caf\xe9", True, None),
+        ("żółw".encode(), False, None),
+        (b"plain", True, None),
+    ]
+    assert {type(payload) for payload, _, _ in cluster.relayed} == {bytes}
+
+
+def test_a_relayed_message_is_taken_as_it_is_when_sent() -> None:
+    """What a filter does to its message afterwards does not reach the other servers."""
+    cluster = Cluster()
+    msg = Message(b"Test")
+    cluster.users.broadcast(msg)
+    msg.pop()
+    assert cluster.relayed == [(b"Test", False, None)]
+
+
+def test_what_is_for_connections_of_this_server_is_not_relayed() -> None:
+    """Neither what is sent to one connection, nor what names its receivers with `to`."""
+    cluster = Cluster()
+    connection = cluster.enter("red")
+    cluster.users.broadcast("one", to={connection.id})
+    cluster.users.broadcast("nobody", to=())
+    cluster.users.send(connection, "two")
+    cluster.turn.end()
+    assert connection.received == frames("one", "two")
+    assert cluster.relayed == []
+
+
+def test_what_cannot_be_sent_is_not_relayed() -> None:
+    """A wrong type raises TypeError before any server has heard of it."""
+    cluster = Cluster()
+    with pytest.raises(TypeError):
+        cluster.users.broadcast(5)  # type: ignore[arg-type]
+    assert cluster.relayed == []
+
+
+def test_what_each_server_broadcasts_itself_stays_here() -> None:
+    """While `here_only` holds, broadcasts to all and to groups reach the clients of this server."""
+    is_consuming = True
+    cluster = Cluster(here_only=lambda: is_consuming)
+    connection = cluster.enter("red")
+    cluster.users.broadcast("one")
+    cluster.users.broadcast("two", group="red")
+    is_consuming = False
+    cluster.users.broadcast("three")
+    cluster.turn.end()
+    assert connection.received == frames("one", "two", "three")
+    assert cluster.relayed == [(b"three", False, None)]
+
+
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_a_broadcast_of_another_server_is_delivered_here_only(is_binary: bool) -> None:
+    """All clients get it, or those of its group, with its type; and it is not relayed again."""
+    cluster = Cluster(is_binary=lambda: not is_binary)
+    red, blue = cluster.enter("red"), cluster.enter("blue")
+    message = Message(b"one")
+    message.is_binary = is_binary
+    cluster.users.deliver(message)
+    cluster.users.deliver(message, group="red")
+    cluster.users.deliver(message, group="left by all")
+    cluster.turn.end()
+    assert red.received == encode_frame(b"one", is_binary) * 2
+    assert blue.received == encode_frame(b"one", is_binary)
+    assert cluster.relayed == []
+
+
+def test_delivered_and_own_broadcasts_keep_their_order() -> None:
+    """What comes from another server leaves in one write with the rest of the turn."""
+    cluster = Cluster()
+    red, blue = cluster.enter("red"), cluster.enter("blue")
+    cluster.users.broadcast("one")
+    cluster.users.deliver(Message(b"two"), group="red")
+    cluster.users.deliver(Message(b"three"))
+    cluster.users.broadcast("four", group="red")
+    cluster.turn.end()
+    assert red.writes == [frames("one", "two", "three", "four")]
+    assert blue.writes == [frames("one", "three")]
+
+
+def test_without_other_servers_nothing_is_relayed() -> None:
+    """A server of its own broadcasts to a group as to all, and needs nobody for it."""
+    turn = Turn()
+    connection = FakeConnection()
+    users = Users(turn.append, members=lambda group: {connection.id} if group == "red" else ())
+    users.enter(connection)
+    users.broadcast("one", group="red")
+    users.broadcast("two", group="blue")
+    turn.end()
+    assert connection.received == frames("one")
 
 
 # What must not harm others

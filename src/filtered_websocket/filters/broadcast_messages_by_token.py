@@ -29,8 +29,9 @@ class TokenMessageFilter(WebSocketMessageFilter):
         elif web_socket_instance.token is None:
             web_socket_instance.sendMessage("Error: No token has been set")
         else:
-            members = web_socket_instance.storage_object.get(web_socket_instance.token)
-            web_socket_instance.users.broadcast(msg, skip=web_socket_instance.id, to=members or ())
+            web_socket_instance.users.broadcast(
+                msg, skip=web_socket_instance.id, group=web_socket_instance.token
+            )
 
 
 class TokenConnectFilter(WebSocketConnectFilter):

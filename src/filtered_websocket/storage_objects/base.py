@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,6 +41,13 @@ class BaseStorageObject:
     def remove(self, key: Hashable, value: Hashable) -> None:
         """Take `value` out of the set under `key`; one that is not there is no error."""
         raise NotImplementedError
+
+    def here(self, key: Hashable) -> Any:
+        """Return those members of the set under `key` that are connections of this server."""
+        return self.get(key) or ()
+
+    relay: Callable[[bytes, bool, Hashable], None] | None = None
+    """Sends a broadcast (payload, is it binary, group) to the clients of the other servers."""
 
     @asynccontextmanager
     async def running(self, server: Any) -> AsyncIterator[None]:

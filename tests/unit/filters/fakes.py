@@ -10,14 +10,14 @@ from filtered_websocket.storage_objects.default import StorageObject
 
 
 class FakeUsers(dict[UUID, Any]):
-    """Record broadcasts as (message, skip, to)."""
+    """Record broadcasts as (message, skip, group)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.broadcasts: list[tuple[Any, UUID | None, set[UUID] | None]] = []
+        self.broadcasts: list[tuple[Any, UUID | None, Any]] = []
 
-    def broadcast(self, msg: Any, skip: UUID | None = None, to: Any = None) -> None:
-        self.broadcasts.append((msg, skip, to if to is None else set(to)))
+    def broadcast(self, msg: Any, skip: UUID | None = None, group: Any = None) -> None:
+        self.broadcasts.append((msg, skip, group))
 
 
 class FakeServer:

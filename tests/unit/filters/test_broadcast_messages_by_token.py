@@ -59,20 +59,14 @@ def test_without_a_token_nothing_is_broadcast(text: bytes) -> None:
 
 
 def test_a_group_hears_its_own_messages_only() -> None:
-    """A message goes to the ids under the sender's token, without the sender."""
+    """A message goes to the sender's group, without the sender; the storage has the members."""
     server = FakeServer()
     a, b, other = (FakeConnection(server) for _ in range(3))
     for connection, token in ((a, b"token:blue"), (b, b"token:blue"), (other, b"token:red")):
         say(connection, token)
     say(a, b"hello")
-    assert server.users.broadcasts == [(b"hello", a.id, {a.id, b.id})]
-
-
-def test_a_group_that_storage_lost_is_empty() -> None:
-    """A token whose group is gone reaches nobody, and above all not everybody."""
-    connection = FakeConnection(token="blue")
-    say(connection, b"hello")
-    assert connection.users.broadcasts == [(b"hello", connection.id, set())]
+    assert server.users.broadcasts == [(b"hello", a.id, "blue")]
+    assert server.storage_object.get("blue") == {a.id, b.id}
 
 
 def test_a_token_from_the_handshake_registers() -> None:
