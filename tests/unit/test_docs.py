@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
 from filtered_websocket.filters.base import FilterBase
 from filtered_websocket.options import OPTIONS
+from filtered_websocket.storage_objects.redis import StorageObject
 
 ROOT = Path(__file__).parent.parent.parent
 FILTERS = ROOT / "src" / "filtered_websocket" / "filters"
@@ -43,3 +45,11 @@ def test_each_option_has_a_row(option: object) -> None:
     rows = [line for line in page("configuration").splitlines() if line.startswith("| `-")]
     for flag in option.flags:  # type: ignore[attr-defined]
         assert any(f"`{flag}" in row.split(" | ")[0] for row in rows), flag
+
+
+def test_each_option_of_the_redis_storage_has_a_row() -> None:
+    """They stand on the page about Redis."""
+    parser = StorageObject.parser(ArgumentParser(add_help=False))
+    rows = [line for line in page("redis").splitlines() if line.startswith("| `--")]
+    options = [flag for action in parser._actions for flag in action.option_strings]
+    assert [flag for flag in options if not any(f"`{flag}" in row for row in rows)] == []
