@@ -228,10 +228,10 @@ class StorageObject(BasePubSubStorageObject):
             finally:
                 self.is_stopping = True
                 await _end(running)
-        with suppress(*AWAY):
+        with suppress(Exception):  # Redis may be away, or go away now
             async with asyncio.timeout(STOP_TIMEOUT):
                 await self._sign_off()
-        await self.client.aclose()
+                await self.client.aclose()
 
     async def _require(self) -> None:
         try:
@@ -287,15 +287,13 @@ class StorageObject(BasePubSubStorageObject):
         while not self.is_stopping:
             try:
                 await self._write_until_away()
-            except AWAY as error:
+            except Exception as error:
                 self._failures += 1
                 self._snapshot_needed = True
+                logger.debug("writing to Redis ended", exc_info=error)
                 # That Redis is away the subscriber says; this is for a Redis that is heard well.
                 if self._failures == LASTING and self.subscriber.is_listening:
                     logger.warning("writing to Redis at %s fails: %s", self.place, reason_of(error))
-            except Exception:
-                self._failures += 1
-                logger.exception("writing to Redis failed")
             pause = min(BACKOFF[0] * 2**self._failures, BACKOFF[1])
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 

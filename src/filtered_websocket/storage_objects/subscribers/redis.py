@@ -94,10 +94,11 @@ class RedisSubscriber(BaseSubscriber):
                     pause = BACKOFF[0]
                     self._back(server)
                     await self._hear_until_away(pubsub, server, groups)
-            except* AWAY as errors:
+            except* Exception as errors:
+                # Also what is not in AWAY: the client stumbles over connections that break in the
+                # wrong moment, and being deaf is worse than trying again.
                 self._away(_first(errors))
-            except* Exception:
-                logger.exception("listening to Redis failed")
+                logger.debug("listening to Redis ended", exc_info=errors)
             self.is_listening = False
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, BACKOFF[1])
@@ -227,4 +228,5 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def reason_of(error: BaseException) -> str:
     """Return what went wrong in Redis, short: the client adds itself to some messages."""
-    return str(error).partition(" : <")[0] or type(error).__name__
+    text = str(error).partition(" : <")[0]
+    return text if text and isinstance(error, AWAY) else f"{type(error).__name__} {text}".strip()
