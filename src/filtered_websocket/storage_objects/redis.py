@@ -294,8 +294,7 @@ class StorageObject(BasePubSubStorageObject):
                 # That Redis is away the subscriber says; this is for a Redis that is heard well.
                 if self._failures == LASTING and self.subscriber.is_listening:
                     logger.warning("writing to Redis at %s fails: %s", self.place, reason_of(error))
-            pause = min(BACKOFF[0] * 2**self._failures, BACKOFF[1])
-            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            await asyncio.sleep(_pause_after(self._failures) * random.uniform(0.5, 1))
 
     def _succeeded(self) -> None:
         if self._failures >= LASTING:
@@ -508,6 +507,11 @@ async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=0.1)
+
+
+def _pause_after(failures: int) -> float:
+    # Bounded before the power is taken: a thousand failures would not fit into a float.
+    return min(BACKOFF[0] * 2.0 ** min(failures, 10), BACKOFF[1])
 
 
 def _means_away(result: object) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from filtered_websocket.storage_objects.base import StorageError
 from filtered_websocket.storage_objects.cluster import decode_broadcast
-from filtered_websocket.storage_objects.redis import StorageObject
+from filtered_websocket.storage_objects.redis import StorageObject, _pause_after
 
 
 def options(*arguments: str) -> Namespace:
@@ -166,3 +166,11 @@ async def test_a_refusal_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     messages = [r.message for r in caplog.records if r.levelno == logging.ERROR]
     assert messages == ["Redis refused a write: full", "Redis refused a write: wrong type"]
     assert store._queue_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("failures", "pause"), [(0, 0.05), (1, 0.1), (6, 3.2), (7, 5), (1100, 5), (10**6, 5)]
+)
+def test_pauses_grow_to_a_bound(failures: int, pause: float) -> None:
+    """However long Redis is away, the server goes on trying."""
+    assert _pause_after(failures) == pytest.approx(pause)

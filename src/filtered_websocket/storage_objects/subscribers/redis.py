@@ -92,7 +92,7 @@ class RedisSubscriber(BaseSubscriber):
                 async with self.client.pubsub() as pubsub:
                     groups = await self._subscribe(pubsub)
                     pause = BACKOFF[0]
-                    self._back(server)
+                    await self._back(server)
                     await self._hear_until_away(pubsub, server, groups)
             except* Exception as errors:
                 # Also what is not in AWAY: the client stumbles over connections that break in the
@@ -122,14 +122,14 @@ class RedisSubscriber(BaseSubscriber):
                 "Redis at %s is away (%s); trying again", self.storage.place, reason_of(error)
             )
 
-    def _back(self, server: Any) -> None:
+    async def _back(self, server: Any) -> None:
         self.is_listening = True
         self.storage.subscribed()
         if self._away_since is None:
             return
         gap, self._away_since = time.monotonic() - self._away_since, None
         logger.warning("Redis at %s is back after %.1f s", self.storage.place, gap)
-        server.queue.put({"type": "gap", "seconds": gap, "channels": self._names})
+        await _put(server, {"type": "gap", "seconds": gap, "channels": self._names})
 
     async def _hear_until_away(self, pubsub: Any, server: Any, groups: set[bytes]) -> None:
         async with asyncio.TaskGroup() as tasks:
