@@ -9,10 +9,24 @@ from struct import Struct
 
 from .typing import Data
 
-__all__ = ["BINARY", "TEXT", "encode_frame", "is_binary_frame", "is_utf8"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "PING",
+    "PONG",
+    "TEXT",
+    "encode_close",
+    "encode_control",
+    "encode_frame",
+    "is_binary_frame",
+    "is_utf8",
+]
 
 TEXT = 0x1
 BINARY = 0x2
+CLOSE = 0x8
+PING = 0x9
+PONG = 0xA
 
 FINAL = 0x80
 _header_16 = Struct("!BBH").pack
@@ -50,6 +64,16 @@ def encode_frame(data: Data, is_binary: bool) -> bytes:
     else:
         header = _header_64(FINAL | opcode, 127, size)
     return header + data
+
+
+def encode_control(opcode: int, payload: bytes = b"") -> bytes:
+    """Return a control frame; its payload has 125 bytes at most (RFC 6455 section 5.5)."""
+    return bytes((FINAL | opcode, len(payload))) + payload
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """Return a close frame; the reason has 123 bytes at most (RFC 6455 section 5.5.1)."""
+    return encode_control(CLOSE, code.to_bytes(2) + reason.encode())
 
 
 def is_binary_frame(frame: bytes) -> bool:

@@ -24,8 +24,8 @@ from .filters.base import FilterBase
 from .server import FilteredWebSocketFactory
 from .server_protocol.handshake import Acceptor
 from .server_protocol.http import PlainPages
+from .server_protocol.limits import Limits
 from .server_protocol.origins import OriginPolicy, is_loopback
-from .server_protocol.server import Limits
 from .storage_objects.base import BaseStorageObject, StorageError
 
 __all__ = ["StartError", "run"]

@@ -29,7 +29,9 @@ from .filters.base import (
 )
 from .options import default_parser
 from .server_protocol.handshake import Connection
-from .server_protocol.server import Limits
+from .server_protocol.limits import Limits
+from .server_protocol.pace import Pace
+from .server_protocol.parser import ParserPool
 from .storage_objects.default import StorageObject
 from .typing import Message, Request
 from .users import Users
@@ -46,6 +48,8 @@ consuming: ContextVar[bool] = ContextVar("consuming", default=False)
 
 QUEUE_SIZE = 65536  # items that may wait for the consumer chain
 LAST_GRACE = 1.0  # seconds for async disconnect filters after all others were cancelled
+Jobs = deque[tuple[Chain, Message | None]]
+
 CONSUMER_SLICE = 256  # items that are consumed before other events get their turn
 
 
@@ -56,17 +60,30 @@ class FilteredWebSocket(Connection):
     `state` is free for filters, and so are attributes with names that nothing here has.
     """
 
-    __slots__ = ("__dict__", "_jobs", "_state", "factory", "token")
+    __slots__ = (
+        "__dict__",
+        "_is_backed_up",
+        "_jobs",
+        "_jobs_bytes",
+        "_pace",
+        "_state",
+        "factory",
+        "token",
+    )
 
     def __init__(self, factory: FilteredWebSocketFactory) -> None:
-        super().__init__(factory.users, factory.limits)
+        super().__init__(factory.users, factory.limits, factory.parsers)
         self.factory = factory
         self.token: Any = factory.token
         self.request: Request | None = None
         self.subprotocol: str | None = None
         self.response_headers: dict[str, str] = {}
         self._state: dict[str, Any] | None = None
-        self._jobs: deque[tuple[Chain, Any]] | None = None
+        self._jobs: Jobs | None = None
+        self._jobs_bytes = 0
+        self._is_backed_up = False
+        limits = factory.limits
+        self._pace = Pace(limits.rate, limits.rate_burst) if limits.rate else None
 
     @property
     def storage_object(self) -> Any:
@@ -103,6 +120,8 @@ class FilteredWebSocket(Connection):
         self._handle(self.factory.message_chain, msg)
 
     def onDisconnect(self) -> None:
+        if self._pace:
+            self._pace.end()
         # A disconnect filter may close others, and theirs others: one after the other, not nested.
         leaving = self.factory.leaving
         leaving.append(self)
@@ -115,15 +134,15 @@ class FilteredWebSocket(Connection):
                 leaving.popleft()
 
     # The events of one connection are handled in their order. As long as no async filter is loaded
-    # each is handled when it comes; behind an async one they queue up, and a worker takes over.
+    # each is handled when it comes; behind an async one, or a message that came too early for
+    # `Limits.rate`, they queue up, and a worker takes over.
 
     def _handle(self, chain: Chain, data: Message | None) -> None:
         if self._jobs is not None:
-            self._jobs.append((chain, data))
-            if len(self._jobs) >= self.limits.backlog and self.raw_transport is not None:
-                self.raw_transport.pause_reading()
-        elif chain.is_async:
-            self._jobs = deque([(chain, data)])
+            self._queue_up(self._jobs, chain, data)
+        elif chain.is_async or (data is not None and self._pace and not self._pace.take()):
+            self._jobs = deque()
+            self._queue_up(self._jobs, chain, data)
             self.factory.spawn(self._work(self._jobs))
         elif data is not None and data.is_binary:
             token = handling_binary.set(True)
@@ -134,24 +153,47 @@ class FilteredWebSocket(Connection):
         else:
             chain.run(self, data)
 
-    async def _work(self, jobs: deque[tuple[Chain, Any]]) -> None:
+    def _queue_up(self, jobs: Jobs, chain: Chain, data: Message | None) -> None:
+        jobs.append((chain, data))
+        self._jobs_bytes += len(data or b"")
+        is_full = len(jobs) >= self.limits.backlog or self._jobs_bytes >= self.limits.message_size
+        if (is_full or self._pace) and not self._is_backed_up:
+            self._is_backed_up = True
+            self.hold_reading()
+
+    async def _work(self, jobs: Jobs) -> None:
         try:
             consuming.set(False)
             while jobs:
                 chain, data = jobs.popleft()
+                self._jobs_bytes -= len(data or b"")
+                if data is not None and self._pace:
+                    await self._pace.turn()
                 handling_binary.set(data is not None and data.is_binary)
                 verdict = chain.run(self, data)
                 if chain.is_async:
                     await verdict
-                if len(jobs) < self.limits.backlog // 2 and self.raw_transport is not None:
-                    self.raw_transport.resume_reading()
+                if self._is_backed_up and len(jobs) < self.limits.backlog // 2:
+                    self._is_backed_up = False
+                    self.release_reading()
         finally:
             self._jobs = None
-            if self.raw_transport is not None:
-                self.raw_transport.resume_reading()
+            if self._is_backed_up:
+                self._is_backed_up = False
+                self.release_reading()
             for chain, data in jobs:  # none, unless the server stops and does not wait any more
                 if chain is self.factory.disconnect_chain:
                     self._handle(chain, data)
+
+
+class _Tapped(FilteredWebSocket):
+    """Show the data chain each chunk of bytes as it was read."""
+
+    __slots__ = ()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.dataReceived(bytes(self.get_buffer(-1)[:nbytes]))
+        super().buffer_updated(nbytes)
 
 
 class FilteredWebSocketFactory:
@@ -179,6 +221,8 @@ class FilteredWebSocketFactory:
         self.disconnect_chain = WebSocketDisconnectFilter.chain()
         self.consumer_chain = WebSocketConsumerFilter.chain()
         self.wants_raw_data = bool(self.data_chain)
+        self._connection_class = _Tapped if self.wants_raw_data else FilteredWebSocket
+        self.parsers = ParserPool(self.limits.message_size)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._consuming = False
@@ -198,7 +242,7 @@ class FilteredWebSocketFactory:
 
     def buildProtocol(self, address: str) -> FilteredWebSocket:
         """Return a new connection, which is not open yet."""
-        return FilteredWebSocket(self)
+        return self._connection_class(self)
 
     def consumer(self) -> None:
         """Run the consumer chain on what is in the queue; called when something was put there."""

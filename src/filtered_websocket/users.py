@@ -129,7 +129,10 @@ class Users(dict[UUID, Any]):
 
     def send(self, connection: BroadcastTarget, msg: Data) -> None:
         """Send `msg` to one open connection, in order with what is broadcast."""
-        frame = self._encode(msg)
+        self.send_frame(connection, self._encode(msg))
+
+    def send_frame(self, connection: BroadcastTarget, frame: bytes) -> None:
+        """Send a whole frame to one open connection, in order with what is broadcast."""
         self._begin_turn()
         self._apart.setdefault(connection, []).append((len(self._shared), frame))
         self._collected(len(frame))

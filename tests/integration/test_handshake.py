@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from filtered_websocket.filters.base import WebSocketHandshakeFilter
-from filtered_websocket.server_protocol.server import Limits
+from filtered_websocket.server_protocol.limits import Limits
 
 from ..process import ServerProcess, wait_until
 from .wire import (

@@ -19,7 +19,7 @@ from filtered_websocket.filters.base import (
     WebSocketMessageFilter,
 )
 from filtered_websocket.server import FilteredWebSocketFactory
-from filtered_websocket.server_protocol.server import Limits
+from filtered_websocket.server_protocol.limits import Limits
 
 from ..process import ServerProcess, wait_until
 from .wire import (
@@ -96,8 +96,7 @@ def test_a_flood_is_read_in_slices(flood: bytes, with_data_filter: bool) -> None
             while peer.read_frame() != Frame(PONG, b"end"):
                 pass
             (connection,) = factory.users.values()
-            engine = connection.raw_transport.get_protocol()
-            assert 0 < len(engine.get_buffer(1_000_000)) <= 64 * 1024
+            assert 0 < len(connection.get_buffer(1_000_000)) <= 64 * 1024
 
     in_process(scenario)
     assert max(chunks, default=0) <= 64 * 1024
@@ -123,7 +122,7 @@ def test_a_peer_that_breaks_the_protocol_and_does_not_read_is_gone(when: str) ->
                 peer.send(head() + UNMASKED)
             wait_until(lambda: left, "the disconnect chain")
             assert not factory.users
-            wait_until(lambda: left[0].raw_transport is None, "the end of the connection")
+            wait_until(lambda: left[0].transport is None, "the end of the connection")
 
     in_process(scenario, limits=Limits(queue_bytes=2**30, close_timeout=0.1))
     assert len(left) == 1

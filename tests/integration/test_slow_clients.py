@@ -8,7 +8,7 @@ import pytest
 
 from filtered_websocket.filters.base import WebSocketMessageFilter
 from filtered_websocket.server import FilteredWebSocket, FilteredWebSocketFactory
-from filtered_websocket.server_protocol.server import Limits
+from filtered_websocket.server_protocol.limits import Limits
 
 from ..process import wait_until
 from .wire import (
@@ -155,7 +155,7 @@ def test_a_peer_that_says_goodbye_but_never_reads_is_cut_off(empty_chains: None)
             wait_until(lambda: is_stuck(peer, connection), "a full queue")
             peer.send(close_frame(1000))
             wait_until(lambda: not factory.users, "the disconnect")
-            wait_until(lambda: connection.raw_transport is None, "the end of the socket")
+            wait_until(lambda: connection.transport is None, "the end of the socket")
 
     in_process(scenario, limits=Limits(close_timeout=0.1, slow_client="drop_newest"))
 

@@ -99,7 +99,7 @@ def test_tls_uses_the_fast_transports(
 class Transport(WebSocketConnectFilter):
     @classmethod
     def filter(cls, web_socket_instance, data):
-        web_socket_instance.sendMessage(type(web_socket_instance.raw_transport).__module__)
+        web_socket_instance.sendMessage(type(web_socket_instance.transport).__module__)
 """,
     )
     with Peer(start_server("-f", "transport", *TLS).port, tls=trust) as client:

@@ -19,8 +19,8 @@ import trustme
 from filtered_websocket.server import FilteredWebSocketFactory
 from filtered_websocket.server_protocol.handshake import Acceptor
 from filtered_websocket.server_protocol.http import PlainPages
+from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.server_protocol.origins import OriginPolicy
-from filtered_websocket.server_protocol.server import Limits
 
 from ..process import ServerProcess
 

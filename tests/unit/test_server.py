@@ -18,14 +18,14 @@ from filtered_websocket.filters.base import (
     WebSocketHandshakeFilter,
     WebSocketMessageFilter,
 )
-from filtered_websocket.frames import encode_frame
+from filtered_websocket.frames import encode_close, encode_frame
 from filtered_websocket.server import FilteredWebSocket, FilteredWebSocketFactory
-from filtered_websocket.server_protocol.server import Limits
+from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.storage_objects.default import StorageObject
 from filtered_websocket.typing import Message, RejectHandshake, Request
 
 from .conftest import add, idle
-from .server_protocol.fakes import FakeEngine
+from .server_protocol.fakes import FakeTransport
 
 pytestmark = pytest.mark.usefixtures("empty_chains")
 
@@ -35,13 +35,13 @@ REQUEST = Request("GET", "/")
 def connect(factory: FilteredWebSocketFactory) -> FilteredWebSocket:
     """Return an open connection of the server."""
     connection = factory.buildProtocol("192.0.2.1")
-    connection.on_ws_connected(FakeEngine())
+    connection.open(FakeTransport())
     return connection
 
 
 def sent(connection: FilteredWebSocket) -> bytes:
     connection.users.flush()
-    return connection.transport.underlying_transport.written
+    return connection.transport.written
 
 
 def message(text: bytes, is_binary: bool = False) -> Message:
@@ -76,7 +76,7 @@ async def test_each_event_runs_its_chain() -> None:
     connection.onMessage(Message(b"hi"))
     connection.loseConnection()
     connection.abortConnection()
-    connection.on_ws_disconnected(connection.transport)
+    connection.connection_lost(None)
     assert calls == [
         ("WebSocketConnectFilter", connection, None),
         ("WebSocketMessageFilter", connection, b"hi"),
@@ -223,7 +223,7 @@ async def test_a_full_backlog_pauses_reading() -> None:
     """A sender that is too fast is not read from until less than half of its backlog is left."""
     gate, factory = gated(Limits(backlog=4))
     connection = connect(factory)
-    transport = connection.transport.underlying_transport
+    transport = connection.transport
     states = []
     for number in range(5):
         connection.onMessage(Message(b"%d" % number))
@@ -370,8 +370,8 @@ async def test_close_says_goodbye_and_waits() -> None:
     await idle()
     assert not closing.done()
     for connection in connections:
-        assert connection.transport.close_frames == [(1001, "the server stops")]
-        connection.transport.disconnect()
+        assert connection.transport.written == encode_close(1001, "the server stops")
+        connection.connection_lost(None)
     assert await closing == 0
     assert not factory.users
 
@@ -380,9 +380,12 @@ async def test_close_cuts_off_who_stays() -> None:
     """After the grace period what is left is aborted, and counted."""
     factory = FilteredWebSocketFactory()
     leaving, staying = connect(factory), connect(factory)
-    leaving.transport.disconnect()
-    assert await factory.close(grace=0.05) == 1
-    assert staying.transport.underlying_transport.aborted
+    socket = staying.transport
+    closing = asyncio.get_running_loop().create_task(factory.close(grace=0.05))
+    await idle()
+    leaving.connection_lost(None)
+    assert await closing == 1
+    assert socket.aborted
 
 
 async def test_disconnect_filters_run_behind_one_that_hangs() -> None:
@@ -422,7 +425,7 @@ async def test_a_cancellation_out_of_a_filter_costs_one_message(
         connection.onMessage(Message(b"%d" % number))
     await idle()
     assert seen == [b"%d" % number for number in range(1, 10)]
-    assert connection.transport.underlying_transport.reading
+    assert connection.transport.reading
     (record,) = caplog.records
     assert "Added failed" in record.getMessage()
     assert "CancelledError: of something else" in record.getMessage()
@@ -547,8 +550,8 @@ async def test_what_a_thread_must_not_do(name: str) -> None:
         await asyncio.to_thread(THREAD_CALLS[name], connection)
     assert connection.is_open
     assert dict(connection.users) == {connection.id: connection}
-    assert connection.transport.close_frames == []
-    assert not connection.transport.underlying_transport.aborted
+    assert connection.transport.close_codes == []
+    assert not connection.transport.aborted
     connection.sendMessage("after")
     assert sent(connection) == encode_frame("before", False) + encode_frame("after", False)
 

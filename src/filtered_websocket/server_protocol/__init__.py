@@ -1,9 +1,13 @@
 """The wire: everything between a socket and a whole message.
 
 - `handshake`: from the first byte to an open connection, or an HTTP answer
+- `request`: what the client asks for, and what RFC 6455 asks of it
 - `http`: the answers to plain HTTP requests, the console page among them
 - `origins`: which web pages may connect
 - `server`: frames to messages and back, closing, slow readers
+- `parser`: bytes to frames, by the engine
+- `pace`: how fast one client may send
+- `limits`: all that bounds what peers may cost
 
 Only this package and the runner know the engine (picows, aiofastnet, uvloop).
 """

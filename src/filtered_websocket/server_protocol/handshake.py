@@ -1,56 +1,38 @@
 """From the first byte of a connection to an open WebSocket, or to an HTTP answer.
 
 A connection begins as a `Handshake`, which collects the head of one HTTP request and decides
-(RFC 6455 section 4.2). Then the engine takes over the transport, and the `Handshake` is gone. All
-handshakes of a server share one `Acceptor`.
+(RFC 6455 section 4.2). Then the `Connection` takes over the transport, and the `Handshake` is gone.
+All handshakes of a server share one `Acceptor`.
 
-What belongs here: reading the request, the checks, the 101. What does not: the answers to requests
-that want no WebSocket (`http`), and everything after the 101 (`server`).
+What belongs here: who may open a connection, and when. What does not: parsing the request
+(`request`), the answers to those that want no WebSocket (`http`), and what follows (`server`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from base64 import b64decode
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 from typing import Protocol as Interface
-from urllib.parse import urlsplit
-
-from picows import (
-    WSAutoPingStrategy,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from ..typing import RejectHandshake, Request
 from .exception import ProtocolError
 from .http import PlainPages, response, upgrade_required
+from .limits import Limits
 from .origins import OriginPolicy
-from .server import Limits, Protocol
+from .request import (
+    accept_response,
+    asks_for_websocket,
+    check_header,
+    check_upgrade,
+    parse_request,
+)
+from .server import Protocol, resume_reading
 
-__all__ = ["Acceptor", "Connection", "Factory", "parse_request"]
+__all__ = ["Acceptor", "Connection", "Factory"]
 
 logger = logging.getLogger(__name__)
-
-TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_request_line = re.compile(rf"({TOKEN}) (\S+) HTTP/(\d)\.(\d)").fullmatch
-# The blanks around a value are stripped, not matched: that would take cubic time for many.
-_header_line = re.compile(rf"({TOKEN}):([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
-_header_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
-_token = re.compile(TOKEN).fullmatch
-
-# The engine gets a request of its own: it would refuse correct ones (`Connection: keep-alive,
-# Upgrade`, as Firefox sends it), and keeps what it gets for the life of the connection.
-ENGINE_REQUEST = (
-    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
-)
-READ_BUFFER = 2048  # bytes that the engine reads into; it grows with the messages
-READ_SIZE = 64 * 1024  # bytes of one read at most: then it is somebody else's turn
 
 
 class Connection(Protocol):
@@ -90,8 +72,7 @@ class Acceptor:
         self.origins = origins
         self.pages = pages
         # One buffer serves all: it is filled and emptied within one call of the event loop.
-        self.read_buffer = memoryview(bytearray(64 * 1024))
-        self.engine_class = _TappedEngine if factory.wants_raw_data else _Engine
+        self.read_buffer = memoryview(bytearray(16 * 1024))
         self.is_closed = False
         self._deadlines: dict[Handshake, float] = {}
         self._sweep_at: asyncio.TimerHandle | None = None
@@ -130,7 +111,7 @@ class Acceptor:
 
 
 class Handshake(asyncio.BufferedProtocol):
-    """Read one HTTP request and answer it, or hand the transport to the engine."""
+    """Read one HTTP request and answer it, or hand the transport to a connection."""
 
     __slots__ = ("_acceptor", "_answered", "_connection", "_head", "_peer", "_task", "_transport")
 
@@ -196,10 +177,10 @@ class Handshake(asyncio.BufferedProtocol):
     def _answer(self, head: bytes) -> None:
         try:
             request = parse_request(head, self._peer)
-            if not _asks_for_websocket(request):
+            if not asks_for_websocket(request):
                 self._send(self._acceptor.pages.answer(request))
                 return
-            _check_upgrade(request)
+            check_upgrade(request)
         except ProtocolError as error:
             self._refuse(error.status, error.reason)
             return
@@ -223,7 +204,7 @@ class Handshake(asyncio.BufferedProtocol):
         if isinstance(verdict, bool):
             self._conclude(verdict, connection, request, head_size)
             return
-        self._transport.pause_reading()
+        connection.hold_reading()
         self._task = self._acceptor.factory.spawn(
             self._conclude_later(verdict, connection, request, head_size)
         )
@@ -237,8 +218,8 @@ class Handshake(asyncio.BufferedProtocol):
             self._reject(rejection)
             return
         self._task = None
-        self._transport.resume_reading()
         self._conclude(accepted, connection, request, head_size)
+        connection.release_reading()
 
     def _conclude(
         self, accepted: bool, connection: Connection, request: Request, head_size: int
@@ -249,52 +230,32 @@ class Handshake(asyncio.BufferedProtocol):
             self._refuse(500, "the server could not check this connection")
             return
         try:
-            upgrade = _upgrade_response(connection, request)
+            answer = _accept(connection, request)
         except (ValueError, TypeError) as error:
             logger.error("a handshake filter set what cannot be sent: %s", error)
             self._refuse(500, "the server could not answer this connection")
             return
-        self._hand_over(connection, upgrade, request, bytes(self._head[head_size:]))
+        self._hand_over(connection, answer, bytes(self._head[head_size:]))
 
-    def _hand_over(
-        self, connection: Connection, upgrade: Any, request: Request, rest: bytes
-    ) -> None:
-        """Give the transport to the engine, which answers 101 and opens the connection."""
-        acceptor = self._acceptor
-        acceptor.forget(self)
+    def _hand_over(self, connection: Connection, answer: bytes, rest: bytes) -> None:
+        """Open the connection, which gets the transport and what followed the request."""
+        self._acceptor.forget(self)
         self._answered = True
-        accepted = WSUpgradeResponseWithListener(upgrade, connection)
-        engine = acceptor.engine_class(
-            None,  # host and port, for clients
-            None,  # path, for clients
-            False,  # is_client_side
-            lambda _: accepted,
-            _EngineLog(connection),
-            True,  # disconnect_on_exception
-            None,  # handshake timeout: there is one here
-            False,  # automatic pings
-            20,
-            20,
-            WSAutoPingStrategy.PING_WHEN_IDLE,
-            False,  # automatic pongs: a peer that does not read them would fill the memory
-            acceptor.limits.message_size,
-            None,  # extra headers, for clients
-            READ_BUFFER,
-        )
-        self._transport.set_protocol(engine)
-        engine.connection_made(self._transport)
-        key = request.headers["Sec-WebSocket-Key"].encode()
-        _feed(engine, ENGINE_REQUEST % key + rest)
+        self._transport.set_protocol(connection)
+        self._transport.write(answer)
+        connection.open(self._transport)
+        if rest:
+            connection.receive(memoryview(rest))
 
     def _build_connection(self) -> Connection:
         self._connection = self._acceptor.factory.buildProtocol(self._peer)
-        self._connection.raw_transport = self._transport
+        self._connection.transport = self._transport
         return self._connection
 
     def _reject(self, rejection: RejectHandshake) -> None:
         try:
             for name, value in rejection.headers.items():
-                _check_header(name, value)
+                check_header(name, value)
         except ValueError as error:
             logger.error("a handshake filter set what cannot be sent: %s", error)
             rejection.headers.clear()
@@ -328,162 +289,19 @@ class Handshake(asyncio.BufferedProtocol):
             # Closing with unread bytes would reset the connection and might lose the answer: let
             # the client close, within the time limit.
             self._transport.write_eof()
-            self._transport.resume_reading()
+            resume_reading(self._transport)
             self._acceptor.watch(self)
         else:
             self._transport.close()
 
 
-_get_buffer = WSProtocol.get_buffer  # looked up once: this is called for each read
-
-
-class _Engine(WSProtocol):
-    """Read in slices: the engine's buffer grows with a flood, which would be parsed in one go."""
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return _get_buffer(self, sizehint)[:READ_SIZE]  # type: ignore[no-any-return]
-
-
-class _TappedEngine(_Engine):
-    """Show the data chain every chunk before the engine parses it, in place, as it does."""
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        self._chunk = super().get_buffer(sizehint)
-        return self._chunk
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.listener.dataReceived(bytes(self._chunk[:nbytes]))
-        super().buffer_updated(nbytes)
-
-
-def _feed(engine: Any, data: bytes) -> None:
-    """Let the engine read bytes that were read for it, past the tap of the data chain."""
-    while data:
-        buffer = WSProtocol.get_buffer(engine, len(data))
-        size = min(len(buffer), len(data))
-        buffer[:size] = data[:size]
-        WSProtocol.buffer_updated(engine, size)
-        data = data[size:]
-
-
-def parse_request(head: bytes, peer: str = "") -> Request:
-    """Parse the head of a request, without the empty line (RFC 9112 sections 3 and 5).
-
-    Raises ProtocolError with the status to answer.
-    """
-    request_line, *lines = head.decode("latin-1").lstrip("\r\n").split("\r\n")
-    match = _request_line(request_line)
-    if match is None:
-        raise ProtocolError("this is not an HTTP request")
-    method, target, major, minor = match.groups()
-    if major != "1":
-        raise ProtocolError("only HTTP/1.1 is spoken here", 505)
-    headers = []
-    for line in lines:
-        header = _header_line(line)
-        if header is None:
-            raise ProtocolError("a header is malformed")
-        # HTTP/1.0 has no Upgrade: a proxy that speaks it does not mean what it passes on.
-        if minor != "0" or header[1].lower() != "upgrade":
-            headers.append((header[1], header[2].strip("\t ")))
-    request = Request(method, _origin_form(target), headers, peer)
-    if minor != "0" and len(request.headers.getall("Host", [])) != 1:
-        raise ProtocolError("exactly one Host header is needed")
-    return request
-
-
-def _origin_form(target: str) -> str:
-    """Return path and query of a request target (RFC 9112 section 3.2)."""
-    if target.startswith("/") or target == "*":
-        return target
-    try:
-        parts = urlsplit(target)
-    except ValueError:
-        raise ProtocolError("the request target is malformed") from None
-    if parts.scheme.lower() not in ("http", "https", "ws", "wss") or not parts.netloc:
-        raise ProtocolError("the request target is malformed")
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _asks_for_websocket(request: Request) -> bool:
-    return "websocket" in _tokens(request, "Upgrade")
-
-
-def _check_upgrade(request: Request) -> None:
-    """Raise ProtocolError unless the request is a client's opening handshake (RFC 6455 4.2.1)."""
-    headers = request.headers
-    if request.method != "GET":
-        raise ProtocolError("a WebSocket handshake is a GET request", 405)
-    if "Host" not in headers:
-        raise ProtocolError("exactly one Host header is needed")
-    if "upgrade" not in _tokens(request, "Connection"):
-        raise ProtocolError("the header `Connection: Upgrade` is missing")
-    if headers.getall("Sec-WebSocket-Version", []) != ["13"]:
-        raise ProtocolError("only version 13 of WebSocket is spoken here", 426)
-    keys = headers.getall("Sec-WebSocket-Key", [])
-    if len(keys) != 1 or not _is_key(keys[0]):
-        raise ProtocolError("the header Sec-WebSocket-Key must be 16 bytes in base64, once")
-    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
-        raise ProtocolError("a WebSocket handshake has no body")
-
-
-def _tokens(request: Request, header: str) -> set[str]:
-    values = request.headers.getall(header, [])
-    return {token.strip().lower() for value in values for token in value.split(",")}
-
-
-def _is_key(value: str) -> bool:
-    try:
-        return len(b64decode(value, validate=True)) == 16
-    except ValueError:
-        return False
-
-
-def _upgrade_response(connection: Connection, request: Request) -> Any:
+def _accept(connection: Connection, request: Request) -> bytes:
+    """Return the 101 with what the handshake filters have chosen."""
     headers = dict(connection.response_headers)
     if connection.subprotocol is not None:
         if connection.subprotocol not in request.subprotocols:
             raise ValueError(f"subprotocol {connection.subprotocol!r} was not offered")
         headers["Sec-WebSocket-Protocol"] = connection.subprotocol
     for name, value in headers.items():
-        _check_header(name, value)
-    return WSUpgradeResponse.create_101_response(headers)
-
-
-def _check_header(name: object, value: object) -> None:
-    if not (isinstance(name, str) and isinstance(value, str)):
-        raise ValueError(f"header {name!r}: name and value must be str")
-    if not _token(name) or not _header_value(value):
-        raise ValueError(f"header {name!r} is not valid HTTP")
-
-
-class _EngineLog:
-    """Take the log of the engine of one connection.
-
-    What peers do wrong is no news, what we do wrong is. And it is the one way to learn that the
-    engine gives a connection up: it logs an error before it sends the close frame.
-    """
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def isEnabledFor(self, level: int) -> bool:
-        return False
-
-    def info(self, *args: object) -> None:
-        pass
-
-    debug = log = info
-
-    def warning(self, message: str, *args: object) -> None:
-        logger.debug(message, *args)
-
-    def error(self, message: str, *args: object) -> None:
-        logger.debug(message, *args)
-        self._connection.engine_gives_up()
-
-    def exception(self, message: str, *args: object) -> None:
-        logger.exception(message, *args)
-        self._connection.engine_gives_up()
+        check_header(name, value)
+    return accept_response(request, headers)

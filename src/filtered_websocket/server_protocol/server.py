@@ -1,7 +1,8 @@
 """One connection on the wire: frames to messages, messages to frames, and closing.
 
-`Protocol` is what the engine calls for an open connection. Its child in `..server` decides what a
-message means; here is only what RFC 6455 asks for, and the bound on what a slow reader may cost.
+The event loop gives a `Protocol` what it reads once the handshake is done. Its child in `..server`
+decides what a message means; here is only what RFC 6455 asks for, and the bounds on what a peer may
+cost: its share of each turn, its longest message, what waits when it reads slowly.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 from uuid import UUID, uuid4
 
-from picows import WSListener, WSMsgType
+from picows import WSMsgType
 
-from ..frames import is_utf8
+from ..frames import PONG, encode_close, encode_control, is_utf8
 from ..typing import Data, Message
+from .exception import WireError
+from .limits import Limits
+from .parser import ParserPool
 
 if TYPE_CHECKING:
     from codecs import IncrementalDecoder
 
-    from picows import WSFrame, WSTransport
+    from picows import WSFrame
 
-__all__ = ["Limits", "Protocol"]
+    from .parser import FrameParser
+
+__all__ = ["Protocol", "resume_reading"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,27 +53,15 @@ TRY_AGAIN_LATER = 1013
 
 MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
 
+# All connections read into the same bytes, which are emptied before anything else is read. How much
+# one may read at a time depends on how long that takes: then it is somebody else's turn.
+_read_buffer = memoryview(bytearray(64 * 1024))
+SLICES = {size: _read_buffer[:size] for size in (1 << bits for bits in range(10, 17))}
+FIRST_SLICE = SLICES[16 * 1024]
+LONG_SLICE = 0.0005  # seconds
+SHORT_SLICE = 0.0001  # seconds
+
 utf8_decoder = getincrementaldecoder("utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one peer may cost. Sizes are in bytes, times in seconds."""
-
-    message_size: int = 1024 * 1024
-    """A longer message, after reassembly, closes the connection with 1009."""
-    header_size: int = 8192
-    """A longer handshake request is answered with 431."""
-    handshake_timeout: float = 10.0
-    """A handshake that takes longer is answered with 408."""
-    close_timeout: float = 5.0
-    """A peer that does not answer a close frame is cut off after this time."""
-    queue_bytes: int = 1024 * 1024
-    """What waits to be sent to a slow reader, beside what the transport holds: 64 KiB, one turn."""
-    slow_client: str = "close"
-    """What happens beyond `queue_bytes`: `close` (with 1013), `drop_oldest`, `drop_newest`."""
-    backlog: int = 64
-    """Messages that wait for an async filter before reading from their sender pauses."""
 
 
 class Outlet(Interface):
@@ -77,12 +71,14 @@ class Outlet(Interface):
     def enter(self, connection: Any) -> None: ...
     def leave(self, connection: Any) -> None: ...
     def send(self, connection: Any, msg: Data) -> None: ...
+    def send_frame(self, connection: Any, frame: bytes) -> None: ...
 
 
-class Protocol(WSListener):
+class Protocol(asyncio.BufferedProtocol):
     """Speak WebSocket with one peer.
 
-    `id` is a uuid4; `users` maps the ids of all open connections to the connections.
+    `id` is a uuid4; `users` maps the ids of all open connections to the connections. `transport` is
+    the socket's, None when it is closed.
     """
 
     __slots__ = (
@@ -91,39 +87,51 @@ class Protocol(WSListener):
         "_early",
         "_early_bytes",
         "_fragments",
+        "_gone",
+        "_holds",
         "_is_closing",
+        "_is_deaf",
         "_may_open",
+        "_parser",
+        "_parsers",
+        "_slice",
         "_told_closed",
         "_waiting",
         "_waiting_bytes",
         "id",
         "is_open",
         "limits",
-        "raw_transport",
         "transport",
         "users",
+        "was_heard",
         "write",
     )
 
-    def __init__(self, users: Outlet, limits: Limits) -> None:
+    def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool) -> None:
         self.id: UUID = uuid4()
         self.users = users
         self.limits = limits
-        self.raw_transport: asyncio.Transport | None = None
-        self.transport: WSTransport | None = None
+        self.transport: asyncio.Transport | None = None
         # How a flush reaches the socket: the transport's own `write` while the peer keeps up.
         self.write: Callable[[Any], None] = _discard
         self.is_open = False
+        self.was_heard = True
         self._is_closing = False
+        self._is_deaf = False
         self._may_open = True
         self._told_closed = False
         self._early: list[Data] | None = None
         self._early_bytes = 0
+        self._parsers = parsers
+        self._parser: FrameParser | None = None
+        self._slice = FIRST_SLICE
+        self._holds = 0
         self._waiting: deque[bytes] | None = None
         self._waiting_bytes = 0
         self._fragments: Message | None = None
         self._decoder: IncrementalDecoder | None = None
         self._cut_off: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Future[None] | None = None
 
     # What filters call
 
@@ -161,18 +169,17 @@ class Protocol(WSListener):
         self.users.check_thread()
         if not _is_close_code(code) or len(reason.encode()) > MAX_REASON:
             raise ValueError(f"{code} {reason!r} cannot be sent as close code and reason")
-        transport = self.transport
-        if transport is None:
-            if self.raw_transport is not None:
-                self.raw_transport.close()
+        if self._may_open:
+            if self.transport is not None:
+                self.transport.close()
             return
-        if self._is_closing:
+        if self._is_closing or self.transport is None:
             return
         self._is_closing = True
         self._leave()
-        if not transport.underlying_transport.is_closing():
+        if not self.transport.is_closing():
             self._send_all_waiting()
-            transport.send_close(code, reason)  # type: ignore[arg-type]
+            self.transport.write(encode_close(code, reason))
             self._cut_off_after(
                 self.limits.close_timeout if answer_within is None else answer_within
             )
@@ -181,13 +188,14 @@ class Protocol(WSListener):
         """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""
         self.users.check_thread()
         self._leave()
-        if self.raw_transport is not None:
-            self.raw_transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     async def wait_closed(self) -> None:
         """Return when the socket of a connection that was opened is closed."""
         if self.transport is not None:
-            await self.transport.wait_disconnected()
+            self._gone = self._gone or asyncio.get_running_loop().create_future()
+            await self._gone
 
     # What the child class overrides
 
@@ -200,12 +208,12 @@ class Protocol(WSListener):
     def onDisconnect(self) -> None:
         """Handle that the connection is gone; called once, for connections that were open."""
 
-    # The engine calls these
+    # From the handshake to the end
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
+    def open(self, transport: asyncio.Transport) -> None:
+        """Begin to speak WebSocket; what comes from `transport` from now on are frames."""
         self.transport = transport
-        self.raw_transport = transport.underlying_transport
-        self.write = self.raw_transport.write
+        self.write = transport.write
         self.is_open = True
         self._may_open = False
         self.users.enter(self)
@@ -214,21 +222,82 @@ class Protocol(WSListener):
             self.sendMessage(msg)
         self.onConnect()
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    def will_not_open(self) -> None:
+        """Forget what waits for the connection to open: it was refused."""
+        self._may_open = False
+        self._early = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+        if self._parser is not None:
+            self._parser.discard()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        self._parser = self._fragments = self._waiting = self.transport = None
+        self.write = _discard
+
+    # Reading
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._slice
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.was_heard = True
+        if nbytes < len(self._slice):
+            self.receive(self._slice[:nbytes])
+            return
+        began = perf_counter()
+        self.receive(self._slice)
+        took = perf_counter() - began
+        if took > LONG_SLICE:
+            self._slice = SLICES[max(len(self._slice) // 2, min(SLICES))]
+        elif took < SHORT_SLICE:
+            self._slice = SLICES[min(len(self._slice) * 2, max(SLICES))]
+        # There is more to read, and the event loop would go on with it at once.
+        self.hold_reading()
+        asyncio.get_running_loop().call_soon(self.release_reading)
+
+    def receive(self, data: memoryview) -> None:
+        """Handle bytes that follow the handshake."""
+        if self._is_deaf:
+            return
+        parser = self._parser or self._parsers.take()
+        if parser.feed(self, data) or not self.is_open:
+            self._parser = parser
+        else:
+            self._parser = None
+            self._parsers.give_back(parser)
+
+    def hold_reading(self) -> None:
+        """Read nothing until `release_reading` was called as often as this."""
+        self._holds += 1
+        if self._holds == 1 and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def release_reading(self) -> None:
+        """Go on reading; see `hold_reading`."""
+        self._holds -= 1
+        if self._holds == 0 and self.transport is not None and not self.transport.is_closing():
+            resume_reading(self.transport)
+
+    def eof_received(self) -> bool:
+        return False  # so the transport closes itself
+
+    # Frames to messages
+
+    def on_frame(self, frame: WSFrame) -> None:
+        """Handle a whole frame of the peer."""
         opcode = frame.msg_type
-        if not self.is_open or transport.is_close_frame_sent:
-            if opcode == CLOSE:
-                transport.disconnect()
+        if not self.is_open:
+            if opcode == CLOSE and self.transport is not None:
+                self.transport.close()
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._fail(PROTOCOL_ERROR, "reserved bit set")
-        elif opcode == CLOSE:
-            payload = frame.get_payload_as_bytes()
-            code = int.from_bytes(payload[:2]) if payload else NORMAL
-            self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
-            transport.disconnect()
+            self.on_error(WireError(PROTOCOL_ERROR, "reserved bit set"))
         elif opcode == TEXT or opcode == BINARY:
             if self._fragments is not None:
-                self._fail(PROTOCOL_ERROR, "a new message inside a fragmented one")
+                self.on_error(WireError(PROTOCOL_ERROR, "a new message inside a fragmented one"))
             elif not frame.fin:
                 self._begin_fragments(frame)
             else:
@@ -236,57 +305,39 @@ class Protocol(WSListener):
                 if opcode == BINARY:
                     message.is_binary = True
                 elif not is_utf8(message):
-                    self._fail(INVALID_TEXT, "text that is not UTF-8")
+                    self.on_error(WireError(INVALID_TEXT, "text that is not UTF-8"))
                     return
                 self.onMessage(message)
         elif opcode == CONTINUATION:
             self._on_continuation(frame)
+        elif opcode == CLOSE:
+            payload = frame.get_payload_as_bytes()
+            code = int.from_bytes(payload[:2]) if payload else NORMAL
+            self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
+            if self.transport is not None:
+                self.transport.close()
         elif opcode == PING and self._waiting is None:
             # A peer that does not read gets no pongs: they would pile up without bound.
-            transport.send_pong(frame.get_payload_as_bytes())
+            self.users.send_frame(self, encode_control(PONG, frame.get_payload_as_bytes()))
 
-    def will_not_open(self) -> None:
-        """Forget what waits for the connection to open: it was refused."""
-        self._may_open = False
-        self._early = None
-
-    def engine_gives_up(self) -> None:
-        """Write nothing more: the engine closes a connection that breaks the protocol."""
-        if not self._is_closing:
-            self._is_closing = True
-            self.write = _discard
-            asyncio.get_running_loop().call_soon(self._engine_gave_up)
-
-    def _engine_gave_up(self) -> None:
-        if self.raw_transport is not None:
-            self._leave()
-            self._cut_off_after(self.limits.close_timeout)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._leave()
-        if self._cut_off is not None:
-            self._cut_off.cancel()
-        self._fragments = self._waiting = None
-        self.write = _discard
-        self.raw_transport = None
-
-    def pause_writing(self) -> None:
-        if self._waiting is None and not self._is_closing:
-            self._waiting = deque()
-            self._waiting_bytes = 0
-            self.write = self._write_waiting
-
-    def resume_writing(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if not self.is_open or waiting is None or self.transport is None or self.write is _discard:
+    def on_error(self, error: WireError) -> None:
+        """Close a connection whose peer has broken the protocol."""
+        if self._is_closing:
             return
-        self.write = self.transport.underlying_transport.write
-        while waiting:
-            self.write(waiting.popleft())
-            if self._waiting is not None:  # The write filled the transport and paused us again.
-                self._waiting.extend(waiting)
-                self._waiting_bytes = sum(map(len, waiting))
-                return
+        logger.debug("%s closed with %d: %s", self.id, error.code, error.reason)
+        self._fragments = self._decoder = None
+        self.loseConnection(error.code, error.reason)
+
+    def on_parse_error(self, error: WireError) -> None:
+        """Close a connection in whose bytes no frame can be found any more."""
+        self.on_error(error)
+        self._is_deaf = True
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()  # and wait: closing might take back what is on its way
+        else:
+            self.transport.close()
 
     # Messages in fragments (RFC 6455 section 5.4)
 
@@ -301,18 +352,18 @@ class Protocol(WSListener):
     def _on_continuation(self, frame: WSFrame) -> None:
         message = self._fragments
         if message is None:
-            self._fail(PROTOCOL_ERROR, "a continuation of nothing")
+            self.on_error(WireError(PROTOCOL_ERROR, "a continuation of nothing"))
             return
         payload = frame.get_payload_as_bytes()
         message += payload
         if len(message) > self.limits.message_size:
-            self._fail(MESSAGE_TOO_BIG, f"over {self.limits.message_size} bytes")
+            self.on_error(WireError(MESSAGE_TOO_BIG, f"over {self.limits.message_size} bytes"))
             return
         if self._decoder is not None:
             try:
                 self._decoder.decode(payload, final=bool(frame.fin))
             except UnicodeDecodeError:
-                self._fail(INVALID_TEXT, "text that is not UTF-8")
+                self.on_error(WireError(INVALID_TEXT, "text that is not UTF-8"))
                 return
         if frame.fin:
             self._fragments = self._decoder = None
@@ -320,15 +371,10 @@ class Protocol(WSListener):
 
     # Closing (RFC 6455 section 7)
 
-    def _fail(self, code: int, reason: str) -> None:
-        logger.debug("%s closed with %d: %s", self.id, code, reason)
-        self._fragments = self._decoder = None
-        self.loseConnection(code, reason)
-
     def _cut_off_after(self, seconds: float) -> None:
-        assert self.raw_transport is not None
+        assert self.transport is not None
         loop = asyncio.get_running_loop()
-        self._cut_off = loop.call_later(seconds, self.raw_transport.abort)
+        self._cut_off = loop.call_later(seconds, self.transport.abort)
 
     def _leave(self) -> None:
         if self.is_open:
@@ -337,6 +383,24 @@ class Protocol(WSListener):
             self.onDisconnect()
 
     # Slow readers: what the transport does not take waits here, up to a bound
+
+    def pause_writing(self) -> None:
+        if self._waiting is None and not self._is_closing:
+            self._waiting = deque()
+            self._waiting_bytes = 0
+            self.write = self._write_waiting
+
+    def resume_writing(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if not self.is_open or waiting is None or self.transport is None or self.write is _discard:
+            return
+        self.write = self.transport.write
+        while waiting:
+            self.write(waiting.popleft())
+            if self._waiting is not None:  # The write filled the transport and paused us again.
+                self._waiting.extend(waiting)
+                self._waiting_bytes = sum(map(len, waiting))
+                return
 
     def _write_waiting(self, data: bytes) -> None:
         waiting, limits = self._waiting, self.limits
@@ -360,7 +424,7 @@ class Protocol(WSListener):
         waiting, self._waiting = self._waiting, None
         self.write = _discard
         if waiting and self.transport is not None:
-            self.transport.underlying_transport.writelines(waiting)
+            self.transport.writelines(waiting)
 
     def _keep_early(self, msg: Data) -> None:
         size = len(msg.encode()) if isinstance(msg, str) else len(msg)
@@ -369,6 +433,15 @@ class Protocol(WSListener):
         self._early_bytes += size
         self._early = self._early or []
         self._early.append(copy(msg))  # whoever sent it may go on changing it
+
+
+def resume_reading(transport: asyncio.Transport) -> None:
+    """Go on reading from `transport`, with what it has in hand."""
+    transport.resume_reading()
+    # aiofastnet 1.2 would leave what it has received, but not decrypted yet, until more comes, and
+    # then fail for want of room.
+    if hasattr(transport, "_retry_ssl_read"):
+        transport._retry_ssl_read()
 
 
 def _is_close_code(code: int) -> bool:

@@ -1,12 +1,14 @@
-"""Stand-ins for the engine and the socket below it."""
+"""Stand-ins for the socket below a connection and the engine that parses for it."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from picows import WSMsgType
+
+from filtered_websocket.frames import CLOSE
+from filtered_websocket.server_protocol.frame import Frame
 
 
 class FakeTransport:
@@ -26,6 +28,20 @@ class FakeTransport:
 
     def writelines(self, parts: Any) -> None:
         self.written += b"".join(parts)
+
+    @property
+    def frames(self) -> list[tuple[int, bytes]]:
+        """What was written, as opcodes and payloads."""
+        frames, rest = [], self.written
+        while rest:
+            frame = Frame(rest)
+            frames.append((frame.opcode, bytes(frame.msg)))
+            rest = rest[frame.length() :]
+        return frames
+
+    @property
+    def close_codes(self) -> list[int]:
+        return [int.from_bytes(payload[:2]) for opcode, payload in self.frames if opcode == CLOSE]
 
     def can_write_eof(self) -> bool:
         return True
@@ -47,34 +63,6 @@ class FakeTransport:
 
     def is_closing(self) -> bool:
         return self.closed
-
-
-class FakeEngine:
-    """What the engine gives to an open connection."""
-
-    def __init__(self) -> None:
-        self.underlying_transport = FakeTransport()
-        self.close_frames: list[tuple[int, str]] = []
-        self.written_before_close = b""
-        self.pongs: list[bytes] = []
-        self.disconnected = asyncio.Event()
-
-    @property
-    def is_close_frame_sent(self) -> bool:
-        return bool(self.close_frames)
-
-    def send_close(self, code: int, reason: str) -> None:
-        self.written_before_close = self.underlying_transport.written
-        self.close_frames.append((int(code), reason))
-
-    def send_pong(self, payload: bytes) -> None:
-        self.pongs.append(payload)
-
-    def disconnect(self) -> None:
-        self.disconnected.set()
-
-    async def wait_disconnected(self) -> None:
-        await self.disconnected.wait()
 
 
 @dataclass

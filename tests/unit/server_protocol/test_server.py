@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -13,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picows import WSMsgType
 
-from filtered_websocket.frames import encode_frame
-from filtered_websocket.server_protocol.server import Limits, Protocol
+from filtered_websocket.frames import encode_close, encode_frame
+from filtered_websocket.server_protocol.limits import Limits
+from filtered_websocket.server_protocol.parser import ParserPool
+from filtered_websocket.server_protocol.server import Protocol
 from filtered_websocket.typing import Data, Message
 from filtered_websocket.users import Users
 
 from ..conftest import idle
-from .fakes import FakeEngine, FakeFrame, FakeTransport
+from .fakes import FakeFrame, FakeTransport
 
 CONTINUATION, TEXT, BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 PING, PONG, CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
@@ -30,8 +31,9 @@ class Recorder(Protocol):
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.turn: list[Callable[[], None]] = []
-        super().__init__(Users(self.turn.append), limits or Limits())
-        self.engine = FakeEngine()
+        limits = limits or Limits()
+        super().__init__(Users(self.turn.append), limits, ParserPool(limits.message_size))
+        self.socket = FakeTransport()
         self.events: list[Any] = []
 
     def onConnect(self) -> None:
@@ -43,13 +45,14 @@ class Recorder(Protocol):
     def onDisconnect(self) -> None:
         self.events.append("disconnect")
 
-    def open(self) -> Recorder:
-        self.on_ws_connected(self.engine)  # type: ignore[arg-type]
+    def open(self) -> Recorder:  # type: ignore[override]
+        super().open(self.socket)  # type: ignore[arg-type]
         return self
 
     def receive(self, *frames: FakeFrame) -> Recorder:
         for frame in frames:
-            self.on_ws_frame(self.engine, frame)  # type: ignore[arg-type]
+            self.on_frame(frame)  # type: ignore[arg-type]
+        self.users.flush()  # type: ignore[attr-defined]
         return self
 
     def send(self, *messages: Data) -> Recorder:
@@ -58,14 +61,6 @@ class Recorder(Protocol):
             self.sendMessage(msg)
             self.users.flush()  # type: ignore[attr-defined]
         return self
-
-    @property
-    def socket(self) -> FakeTransport:
-        return self.engine.underlying_transport
-
-    @property
-    def close_codes(self) -> list[int]:
-        return [code for code, _ in self.engine.close_frames]
 
 
 def text(*messages: str) -> bytes:
@@ -97,7 +92,7 @@ def test_a_message_in_fragments(data: bytes | str, cuts: list[int]) -> None:
         connection.receive(FakeFrame(part, kind, fin=number == len(parts) - 1))
         connection.receive(FakeFrame(b"", PING), FakeFrame(b"", PONG))
     assert connection.events == ["connect", (raw, opcode is BINARY)]
-    assert connection.engine.close_frames == []
+    assert connection.socket.close_codes == []
 
 
 START = FakeFrame(b"ab", TEXT, fin=False)
@@ -124,7 +119,7 @@ START = FakeFrame(b"ab", TEXT, fin=False)
 async def test_what_breaks_the_protocol(frames: list[FakeFrame], code: int | None) -> None:
     """A mistake closes the connection with its code, once, and nothing of it is a message."""
     connection = Recorder(Limits(message_size=100)).open().receive(*frames, FakeFrame(b"ab"))
-    assert connection.close_codes == ([code] if code else [1002])
+    assert connection.socket.close_codes == ([code] if code else [1002])
     assert connection.events == ["connect", "disconnect"]
 
 
@@ -139,7 +134,7 @@ async def test_the_next_message_begins_anew() -> None:
 async def test_pings_are_answered() -> None:
     """A pong carries the ping's payload; an unasked pong is nothing."""
     connection = Recorder().open().receive(FakeFrame(b"a", PING), FakeFrame(b"b", PONG))
-    assert connection.engine.pongs == [b"a"]
+    assert connection.socket.frames == [(PONG.value, b"a")]
 
 
 # Messages to frames
@@ -196,7 +191,7 @@ async def test_sending_to_a_closed_connection_costs_one_line(
     assert record.levelno == logging.WARNING
     assert f"{connection.id} is closed" in record.getMessage()
     assert f"{__file__}, line {line}" in record.getMessage()
-    assert connection.socket.written == b""
+    assert connection.socket.written == encode_close(1000)
 
 
 # Closing
@@ -215,8 +210,8 @@ async def test_sending_to_a_closed_connection_costs_one_line(
 async def test_a_close_frame_is_answered(payload: bytes, code: int) -> None:
     """The peer gets its code back, or 1002 for one that it must not send, and that is the end."""
     connection = Recorder().open().receive(FakeFrame(payload, CLOSE), FakeFrame(b"late"))
-    assert connection.close_codes == [code]
-    assert connection.engine.disconnected.is_set()
+    assert connection.socket.close_codes == [code]
+    assert connection.socket.closed
     assert connection.events == ["connect", "disconnect"]
     assert not connection.users
 
@@ -227,8 +222,7 @@ async def test_what_was_sent_leaves_before_the_close() -> None:
     connection.sendMessage("last words")
     connection.loseConnection(4000, "enough")
     connection.loseConnection(4001)
-    assert connection.engine.written_before_close == text("last words")
-    assert connection.engine.close_frames == [(4000, "enough")]
+    assert connection.socket.written == text("last words") + encode_close(4000, "enough")
     assert connection.events == ["connect", "disconnect"]
     assert not connection.users
 
@@ -238,10 +232,10 @@ async def test_after_a_close_only_its_answer_counts() -> None:
     connection = Recorder().open()
     connection.loseConnection()
     connection.receive(FakeFrame(b"late"), FakeFrame(b"a", PING))
-    assert not connection.engine.disconnected.is_set()
+    assert not connection.socket.closed
     connection.receive(FakeFrame(b"", CLOSE))
-    assert connection.engine.disconnected.is_set()
-    assert connection.engine.pongs == []
+    assert connection.socket.closed
+    assert connection.socket.frames == [(CLOSE.value, (1000).to_bytes(2))]
     assert connection.events == ["connect", "disconnect"]
 
 
@@ -262,7 +256,7 @@ async def test_who_does_not_answer_a_close_is_cut_off(leaves: bool) -> None:
     connection = Recorder(Limits(close_timeout=0)).open()
     connection.loseConnection()
     if leaves:
-        connection.on_ws_disconnected(connection.engine)  # type: ignore[arg-type]
+        connection.connection_lost(None)
     await idle()
     assert connection.socket.aborted is not leaves
 
@@ -274,7 +268,7 @@ async def test_the_end_comes_once(how: str) -> None:
     if how == "aborted":
         connection.abortConnection()
         assert connection.socket.aborted
-    connection.on_ws_disconnected(connection.engine)  # type: ignore[arg-type]
+    connection.connection_lost(None)
     connection.abortConnection()
     assert connection.events == ["connect", "disconnect"]
     assert not connection.users
@@ -312,7 +306,7 @@ async def test_what_does_not_fit_is_dropped(policy: str, left: list[str]) -> Non
     connection = slow(policy, "01", "23", "45", "67", "89")
     connection.resume_writing()
     assert connection.send("ab").socket.written == text(*left, "ab")
-    assert connection.engine.close_frames == []
+    assert connection.socket.close_codes == []
 
 
 async def test_a_reader_that_is_too_slow_is_closed() -> None:
@@ -320,9 +314,9 @@ async def test_a_reader_that_is_too_slow_is_closed() -> None:
     connection = slow("close", "01", "23", "45", "67", "89")
     assert connection.events == ["connect"]
     await idle()
-    assert connection.close_codes == [1013]
+    assert connection.socket.close_codes == [1013]
     assert connection.events == ["connect", "disconnect"]
-    assert connection.socket.written == b""
+    assert connection.socket.written == encode_close(1013, "too slow")
 
 
 @given(st.sampled_from(["drop_oldest", "drop_newest"]), st.lists(st.text(max_size=8)))
@@ -358,9 +352,8 @@ async def test_a_socket_that_fills_again_while_it_empties() -> None:
 async def test_a_slow_reader_gets_no_pongs() -> None:
     """A peer that pings without reading does not fill the memory."""
     connection = slow("close").receive(FakeFrame(b"a", PING))
-    assert connection.engine.pongs == []
     connection.resume_writing()
-    assert connection.receive(FakeFrame(b"b", PING)).engine.pongs == [b"b"]
+    assert connection.receive(FakeFrame(b"b", PING)).socket.frames == [(PONG.value, b"b")]
 
 
 async def test_closing_sends_what_waits() -> None:
@@ -368,28 +361,10 @@ async def test_closing_sends_what_waits() -> None:
     connection = slow("close", "01", "23")
     connection.sendMessage("45")
     connection.loseConnection()
-    assert connection.engine.written_before_close == text("01", "23", "45")
-    assert connection.close_codes == [1000]
+    assert connection.socket.written == text("01", "23", "45") + encode_close(1000)
 
 
 # What must not harm others
-
-
-async def test_after_the_engine_gave_up_the_connection_is_gone() -> None:
-    """It leaves, is cut off, and what waited for it does not follow the close frame."""
-    connection = Recorder(Limits(close_timeout=0)).open()
-    connection.pause_writing()
-    connection.send("waiting")
-    connection.engine_gives_up()
-    await asyncio.sleep(0)
-    assert connection.events == ["connect", "disconnect"]
-    assert not connection.users
-    connection.resume_writing()
-    connection.loseConnection()
-    assert connection.socket.written == b""
-    assert connection.close_codes == []
-    await idle()
-    assert connection.socket.aborted
 
 
 async def test_closing_while_leaving_changes_nothing() -> None:
@@ -402,7 +377,7 @@ async def test_closing_while_leaving_changes_nothing() -> None:
 
     connection = ClosesAgain().open()
     connection.loseConnection(1001)
-    assert connection.close_codes == [1001]
+    assert connection.socket.close_codes == [1001]
     assert connection.events == ["connect", "disconnect"]
 
 
