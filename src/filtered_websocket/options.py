@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import __version__
+from .addresses import parse_network
 
 __all__ = ["DEFAULT_FILTERS", "OPTIONS", "Option", "default_parser"]
 
@@ -22,6 +23,7 @@ DEFAULT_FILTERS = (
 
 DAY = 24 * 60 * 60  # seconds
 TERABYTE = 2**40
+BILLION = 10**9
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,52 @@ def size(text: str) -> int:
     if not 0 < number <= TERABYTE:
         raise ArgumentTypeError(f"{text} is not a number of bytes above zero, up to a terabyte")
     return number
+
+
+def threshold(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= TERABYTE:
+        raise ArgumentTypeError(f"{text} is not a number of bytes, up to a terabyte")
+    return number
+
+
+def timeout(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= DAY:
+        raise ArgumentTypeError(f"{text} is not a number of seconds above zero, a day at most")
+    return number
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= BILLION:
+        raise ArgumentTypeError(f"{text} is not a number from zero up to a billion")
+    return number
+
+
+def limit(text: str) -> int:
+    number = int(text)
+    if not 0 < number <= BILLION:
+        raise ArgumentTypeError(f"{text} is not a number above zero, up to a billion")
+    return number
+
+
+def rate(text: str) -> float:
+    number = float(text)
+    if number and not 1 / DAY <= number <= BILLION:
+        raise ArgumentTypeError(
+            f"{text} is not a number of messages per second: from one a day to a billion, or 0"
+        )
+    return number
+
+
+def proxy(text: str) -> str:
+    if text != "unix":
+        try:
+            parse_network(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
+    return text
 
 
 OPTIONS = (
@@ -107,6 +155,66 @@ OPTIONS = (
         ("--slow_client",),
         "what happens beyond that: close (with 1013), drop_oldest or drop_newest",
         {"choices": ("close", "drop_oldest", "drop_newest"), "default": "close"},
+    ),
+    Option(
+        ("--max_header_size",),
+        "bytes of a handshake request; a longer one is answered with 431",
+        {"type": size, "default": 8192, "metavar": "BYTES"},
+    ),
+    Option(
+        ("--handshake_timeout",),
+        "seconds that a handshake may take; a longer one is answered with 408",
+        {"type": timeout, "default": 10.0, "metavar": "SECONDS"},
+    ),
+    Option(
+        ("--max_connections",),
+        "connections that there may be; one more is answered with 503 "
+        "(default: as many as the limit on open files leaves)",
+        {"type": limit, "metavar": "NUMBER"},
+    ),
+    Option(
+        ("--max_connections_per_ip",),
+        "connections that there may be from one address (of IPv6: one /64); "
+        "one more is answered with 429 (default: 0, any number)",
+        {"type": count, "default": 0, "metavar": "NUMBER"},
+    ),
+    Option(
+        ("--trusted_proxies",),
+        "the proxies that are believed who the client is: networks like 10.0.0.0/8, addresses, "
+        "or unix for one that connects through a Unix socket (default: none)",
+        {"type": proxy, "nargs": "+", "metavar": "NETWORK"},
+    ),
+    Option(
+        ("--ping_interval",),
+        "seconds between the pings that a silent client gets; 0 turns pings off",
+        {"type": seconds, "default": 20.0, "metavar": "SECONDS"},
+    ),
+    Option(
+        ("--ping_timeout",),
+        "seconds that a client has to answer a ping; beyond that it is closed with 1011",
+        {"type": timeout, "default": 20.0, "metavar": "SECONDS"},
+    ),
+    Option(
+        ("--rate",),
+        "messages that a client may send per second, also fractions; "
+        "what is beyond that is read later (default: 0, any number)",
+        {"type": rate, "default": 0.0, "metavar": "MESSAGES"},
+    ),
+    Option(
+        ("--rate_burst",),
+        "messages that a client may send at once before --rate counts "
+        "(default: 0, as many as --rate allows in a second, at least 1)",
+        {"type": count, "default": 0, "metavar": "MESSAGES"},
+    ),
+    Option(
+        ("--compression",),
+        "deflate compresses messages with the clients that offer it; off does not",
+        {"choices": ("off", "deflate"), "default": "off"},
+    ),
+    Option(
+        ("--compression_min_size",),
+        "bytes of a message from which on it is compressed",
+        {"type": threshold, "default": 256, "metavar": "BYTES"},
     ),
     Option(
         ("--drain_seconds",),

@@ -22,6 +22,7 @@ from typing import Any
 
 from .filters.base import FilterBase
 from .server import FilteredWebSocketFactory
+from .server_protocol.forwarded import TrustedProxies
 from .server_protocol.handshake import Acceptor
 from .server_protocol.http import PlainPages
 from .server_protocol.limits import Limits
@@ -36,6 +37,7 @@ Address = tuple[socket.AddressFamily, str]
 
 FREE_PORT_TRIES = 10
 ONE_SIGNAL = 0.05  # seconds: what comes within them is meant once, as two from `timeout make run`
+SPARE_FILES = 64  # descriptors for all that is no client: listeners, Redis, files of filters
 BACKLOG = 1024  # connections that the kernel may hold until they are accepted
 
 
@@ -93,6 +95,7 @@ async def _listening(
         limits=factory.limits,
         origins=_origin_policy(options, sockets),
         pages=PlainPages(console=not options.no_console),
+        proxies=TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None,
     )
     servers = await _start_servers(acceptor, sockets, tls, factory.limits)
     try:
@@ -192,9 +195,30 @@ def _make_storage(storage_class: type, options: Namespace) -> Any:
 def _limits(options: Namespace) -> Limits:
     return Limits(
         message_size=options.max_message_size,
+        header_size=options.max_header_size,
+        handshake_timeout=options.handshake_timeout,
         queue_bytes=options.max_queue_bytes,
         slow_client=options.slow_client,
+        rate=options.rate,
+        rate_burst=options.rate_burst or options.rate,
+        ping_interval=options.ping_interval,
+        ping_timeout=options.ping_timeout,
+        connections=options.max_connections,
+        connections_per_address=options.max_connections_per_ip or None,
+        sockets=_sockets_left(),
     )
+
+
+def _sockets_left() -> int | None:
+    """Return how many sockets of clients the limit on open files leaves."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    return limit - min(SPARE_FILES, limit // 2)
 
 
 def _origin_policy(options: Namespace, sockets: Sequence[socket.socket]) -> OriginPolicy:

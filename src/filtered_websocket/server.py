@@ -29,6 +29,7 @@ from .filters.base import (
 )
 from .options import default_parser
 from .server_protocol.handshake import Connection
+from .server_protocol.keepalive import Keepalive
 from .server_protocol.limits import Limits
 from .server_protocol.pace import Pace
 from .server_protocol.parser import ParserPool
@@ -239,6 +240,11 @@ class FilteredWebSocketFactory:
             here_only=consuming.get,
         )
         self.queue = ConsumerQueue(self._loop, self.consumer)
+        self._keepalive = Keepalive(
+            self.users.values, self.limits.ping_interval, self.limits.ping_timeout
+        )
+        if self.limits.ping_interval:
+            self._keepalive.start()
 
     def buildProtocol(self, address: str) -> FilteredWebSocket:
         """Return a new connection, which is not open yet."""
@@ -288,6 +294,7 @@ class FilteredWebSocketFactory:
 
         What is left after `grace` seconds is cut off. Returns how many connections that were.
         """
+        self._keepalive.stop()
         connections = list(self.users.values())
         for connection in connections:
             # Cut off below, where they are counted, and not by a timer a moment before.

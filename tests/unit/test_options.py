@@ -30,8 +30,13 @@ def test_defaults() -> None:
         "config",
         "host",
         "key",
+        "max_connections",
+        "max_connections_per_ip",
         "no_console",
         "origins",
+        "rate",
+        "rate_burst",
+        "trusted_proxies",
     }
 
 
@@ -55,6 +60,19 @@ def test_defaults() -> None:
         (["--max_queue_bytes", "4096"], "max_queue_bytes", 4096),
         (["--slow_client", "drop_oldest"], "slow_client", "drop_oldest"),
         (["--log_level", "debug"], "log_level", "debug"),
+        (["--max_header_size", "16384"], "max_header_size", 16384),
+        (["--handshake_timeout", "0.5"], "handshake_timeout", 0.5),
+        (["--max_connections", "1"], "max_connections", 1),
+        (["--max_connections_per_ip", "0"], "max_connections_per_ip", 0),
+        (["--trusted_proxies", "10.0.0.0/8", "unix"], "trusted_proxies", ["10.0.0.0/8", "unix"]),
+        (["--trusted_proxies", "::1"], "trusted_proxies", ["::1"]),
+        (["--ping_interval", "0"], "ping_interval", 0.0),
+        (["--ping_timeout", "0.5"], "ping_timeout", 0.5),
+        (["--rate", "0.1"], "rate", 0.1),
+        (["--rate", "0"], "rate", 0.0),
+        (["--rate_burst", "0"], "rate_burst", 0),
+        (["--compression", "deflate"], "compression", "deflate"),
+        (["--compression_min_size", "0"], "compression_min_size", 0),
     ],
 )
 def test_spellings(arguments: list[str], name: str, value: object) -> None:
@@ -76,6 +94,23 @@ def test_spellings(arguments: list[str], name: str, value: object) -> None:
         ["--max_queue_bytes", "many"],
         ["--slow_client", "wait"],
         ["--log_level", "loud"],
+        ["--max_header_size", "0"],
+        ["--handshake_timeout", "0"],
+        ["--handshake_timeout", "nan"],
+        ["--max_connections", "0"],
+        ["--max_connections", "many"],
+        ["--max_connections_per_ip", "-1"],
+        ["--trusted_proxies"],
+        ["--trusted_proxies", "10.0.0.0/8", "proxy.example"],
+        ["--ping_interval", "-1"],
+        ["--ping_timeout", "0"],
+        ["--rate", "-1"],
+        ["--rate", "nan"],
+        ["--rate", "inf"],
+        ["--rate", "1e-300"],
+        ["--rate_burst", "0.5"],
+        ["--compression", "gzip"],
+        ["--compression_min_size", "-1"],
         ["--por", "9000"],
     ],
 )
@@ -115,13 +150,26 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("--max_queue_bytes", 2**40, 2**40 + 1),
         ("--drain_seconds", 24 * 60 * 60, 24 * 60 * 60 + 1),
         ("--drain_seconds", 24 * 60 * 60, 1e300),
+        ("--handshake_timeout", 24 * 60 * 60, 24 * 60 * 60 + 1),
+        ("--compression_min_size", 2**40, 2**40 + 1),
+        ("--max_connections", 10**9, 10**9 + 1),
+        ("--max_connections_per_ip", 10**9, 10**9 + 1),
+        ("--rate", 10**9, 10**9 + 1),
+        ("--rate_burst", 10**9, 10**400),
     ],
 )
 def test_numbers_have_an_upper_limit(
     name: str, most: float, too_much: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A terabyte and a day are possible; what the machine could not count is refused."""
+    """Much is possible, like a terabyte and a day; what the machine could not count is refused."""
     assert parse(name, str(most))[name.removeprefix("--")] == most
     with pytest.raises(SystemExit):
         parse(name, str(too_much))
-    assert f"{too_much} is not a number of " in capsys.readouterr().err
+    assert f"{too_much} is not a number " in capsys.readouterr().err
+
+
+def test_a_bad_network_is_named_with_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who writes an address with the prefix of its network is told the two right ways."""
+    with pytest.raises(SystemExit):
+        parse("--trusted_proxies", "127.0.0.1", "10.1.2.3/8")
+    assert "'10.1.2.3/8' is no network: write 10.0.0.0/8 for" in capsys.readouterr().err

@@ -4,6 +4,8 @@
 - `request`: what the client asks for, and what RFC 6455 asks of it
 - `http`: the answers to plain HTTP requests, the console page among them
 - `origins`: which web pages may connect
+- `forwarded`: who the client is behind trusted proxies
+- `admission`: how many connections there may be
 - `server`: frames to messages and back, closing, slow readers
 - `parser`: bytes to frames, by the engine
 - `pace`: how fast one client may send

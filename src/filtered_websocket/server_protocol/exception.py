@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class FrameError(Exception):
     """Report a frame that is incomplete or malformed."""
 
 
 class ProtocolError(Exception):
-    """Report a handshake that breaks the protocol; `status` is the HTTP status it gets for it."""
+    """Report a handshake that breaks the protocol or a limit.
 
-    def __init__(self, reason: str = "", status: int = 400) -> None:
+    `status` is the HTTP status that it gets for it, `headers` is added to that response. `advice`
+    is for the operator only.
+    """
+
+    def __init__(
+        self,
+        reason: str = "",
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+        *,
+        advice: str = "",
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.headers = dict(headers or {})
+        self.advice = advice
 
 
 class WireError(Exception):

@@ -17,10 +17,14 @@ from typing import Any
 from typing import Protocol as Interface
 
 from ..typing import RejectHandshake, Request
+from .admission import RETRY, Admission
 from .exception import ProtocolError
+from .forwarded import TrustedProxies
 from .http import PlainPages, response, upgrade_required
 from .limits import Limits
 from .origins import OriginPolicy
+from .parser import ParserPool
+from .refusals import Refusals
 from .request import (
     accept_response,
     asks_for_websocket,
@@ -28,21 +32,29 @@ from .request import (
     check_upgrade,
     parse_request,
 )
-from .server import Protocol, resume_reading
+from .server import Outlet, Protocol, resume_reading
 
 __all__ = ["Acceptor", "Connection", "Factory"]
 
 logger = logging.getLogger(__name__)
 
+ANSWERED = 16  # sockets beyond the limit that still get an answer
+ROOM = 0.95  # the part of the limit below which the log tells that there is room again
+
 
 class Connection(Protocol):
     """What a handshake needs of a connection beyond the wire."""
 
-    __slots__ = ("request", "response_headers", "subprotocol")
+    __slots__ = ("_acceptor", "_address", "request", "response_headers", "subprotocol")
 
     request: Request | None
     response_headers: dict[str, str]
     subprotocol: str | None
+
+    def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool) -> None:
+        super().__init__(users, limits, parsers)
+        self._acceptor: Acceptor | None = None
+        self._address: str | None = None
 
     def onHandshake(self, request: Request) -> bool | Awaitable[bool]:
         """Tell whether the connection may open, at once or later; raise `RejectHandshake`."""
@@ -50,6 +62,16 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Handle bytes as they were read; called when the factory says so."""
+
+    def come_from(self, acceptor: Acceptor, address: str | None) -> None:
+        """Remember whom to tell that the socket is free again."""
+        self._acceptor = acceptor
+        self._address = address
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._acceptor is not None:
+            self._acceptor.lost(self._address)
 
 
 class Factory(Interface):
@@ -62,23 +84,64 @@ class Factory(Interface):
 
 
 class Acceptor:
-    """Make the `Handshake` for each accepted socket, and end those that take too long."""
+    """Make the `Handshake` for each accepted socket, count them, end those that take too long."""
 
     def __init__(
-        self, factory: Factory, *, limits: Limits, origins: OriginPolicy, pages: PlainPages
+        self,
+        factory: Factory,
+        *,
+        limits: Limits,
+        origins: OriginPolicy,
+        pages: PlainPages,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self.factory = factory
         self.limits = limits
         self.origins = origins
         self.pages = pages
+        self.proxies = proxies
+        self.admission = Admission(limits.connections, limits.connections_per_address)
+        self.refusals = Refusals()
         # One buffer serves all: it is filled and emptied within one call of the event loop.
         self.read_buffer = memoryview(bytearray(16 * 1024))
         self.is_closed = False
+        self._sockets = 0
+        self._is_full = False
         self._deadlines: dict[Handshake, float] = {}
         self._sweep_at: asyncio.TimerHandle | None = None
 
     def __call__(self) -> Handshake:
         return Handshake(self)
+
+    def made(self) -> bool:
+        """Count a socket; tell whether the limit on open files leaves it a place."""
+        self._sockets += 1
+        limit = self.limits.sockets
+        if limit is None or self._sockets <= limit:
+            return True
+        if not self._is_full:
+            self._is_full = True
+            logger.warning(
+                "%d sockets are open, all that the limit on open files leaves: "
+                "more are answered with 503; raise the limit (ulimit -n, LimitNOFILE)",
+                limit,
+            )
+        return False
+
+    def lost(self, address: str | None) -> None:
+        """Forget a socket, and the connection from `address` that it was, unless it was none."""
+        self._sockets -= 1
+        if address is not None:
+            self.admission.leave(address)
+        if self._is_full and self._sockets <= self.limits.sockets * ROOM:  # type: ignore[operator]
+            self._is_full = False
+            logger.info("there is room for more sockets again")
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether not even an answer can be afforded."""
+        limit = self.limits.sockets
+        return limit is not None and self._sockets > limit + ANSWERED
 
     def watch(self, handshake: Handshake) -> None:
         """End `handshake` when it is still there after the time limit."""
@@ -113,12 +176,22 @@ class Acceptor:
 class Handshake(asyncio.BufferedProtocol):
     """Read one HTTP request and answer it, or hand the transport to a connection."""
 
-    __slots__ = ("_acceptor", "_answered", "_connection", "_head", "_peer", "_task", "_transport")
+    __slots__ = (
+        "_acceptor",
+        "_address",
+        "_answered",
+        "_connection",
+        "_head",
+        "_peer",
+        "_task",
+        "_transport",
+    )
 
     _transport: asyncio.Transport
 
     def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
+        self._address: str | None = None  # while it counts as a connection
         self._answered = False
         self._connection: Connection | None = None
         self._head = bytearray()
@@ -141,17 +214,22 @@ class Handshake(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        if self._acceptor.is_closed:
+        has_place = self._acceptor.made()
+        if self._acceptor.is_closed or self._acceptor.is_overfull:
             transport.abort()
             return
         address = transport.get_extra_info("peername")
         self._peer = address[0] if isinstance(address, tuple) else ""
         self._acceptor.watch(self)
+        if not has_place:
+            self._refuse(503, "the server has no room for more", RETRY)
+            return
         if self._acceptor.factory.wants_raw_data:
             self._build_connection()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._acceptor.forget(self)
+        self._acceptor.lost(self._address)
         if self._task is not None:
             self._task.cancel()
 
@@ -177,21 +255,29 @@ class Handshake(asyncio.BufferedProtocol):
     def _answer(self, head: bytes) -> None:
         try:
             request = parse_request(head, self._peer)
+            if self._acceptor.proxies is not None:
+                peer = self._acceptor.proxies.client(self._peer, request.headers)
+                self._peer = request.peer = peer
             if not asks_for_websocket(request):
                 self._send(self._acceptor.pages.answer(request))
                 return
             check_upgrade(request)
+            self._check_origin(request)
+            self._acceptor.admission.enter(request.peer)
         except ProtocolError as error:
-            self._refuse(error.status, error.reason)
+            self._refuse(error.status, error.reason, error.headers, error.advice)
             return
+        self._address = request.peer
+        self._ask_filters(request, len(head) + 4)
+
+    def _check_origin(self, request: Request) -> None:
         origin = request.headers.get("Origin")
         if not self._acceptor.origins.allows(origin, request.headers.get("Host")):
-            logger.warning(
-                "refused a page of %r: to let it connect, start with --origins %s", origin, origin
+            raise ProtocolError(
+                f"pages of {origin} may not connect here",
+                403,
+                advice=f"to let them, start with --origins {origin}",
             )
-            self._refuse(403, f"pages of {origin} may not connect here", level=logging.DEBUG)
-            return
-        self._ask_filters(request, len(head) + 4)
 
     def _ask_filters(self, request: Request, head_size: int) -> None:
         connection = self._connection or self._build_connection()
@@ -241,6 +327,7 @@ class Handshake(asyncio.BufferedProtocol):
         """Open the connection, which gets the transport and what followed the request."""
         self._acceptor.forget(self)
         self._answered = True
+        connection.come_from(self._acceptor, self._address)
         self._transport.set_protocol(connection)
         self._transport.write(answer)
         connection.open(self._transport)
@@ -266,11 +353,11 @@ class Handshake(asyncio.BufferedProtocol):
         status: int,
         reason: str,
         headers: Mapping[str, str] | None = None,
-        level: int = logging.INFO,
+        advice: str = "",
     ) -> None:
         if self._answered:
             return  # with a 408, before the filters were done
-        logger.log(level, "refused a connection from %s: %d %s", self._peer, status, reason)
+        self._acceptor.refusals.log(self._peer, status, reason, advice)
         if status == 426:
             fields = {"Sec-WebSocket-Version": "13"} | dict(headers or {})
             self._send(upgrade_required(reason, fields))
@@ -282,6 +369,9 @@ class Handshake(asyncio.BufferedProtocol):
             return
         self._answered = True
         self._head.clear()
+        if self._address is not None:
+            self._acceptor.admission.leave(self._address)
+            self._address = None
         if self._connection is not None:
             self._connection.will_not_open()
         self._transport.write(answer)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .parser import FrameParser
 
-__all__ = ["Protocol", "resume_reading"]
+__all__ = ["Outlet", "Protocol", "resume_reading"]
 
 logger = logging.getLogger(__name__)
 
@@ -282,6 +282,11 @@ class Protocol(asyncio.BufferedProtocol):
         if self._holds == 0 and self.transport is not None and not self.transport.is_closing():
             resume_reading(self.transport)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is read at the moment."""
+        return self._holds > 0
+
     def eof_received(self) -> bool:
         return False  # so the transport closes itself
 
@@ -338,6 +343,11 @@ class Protocol(asyncio.BufferedProtocol):
             self.transport.write_eof()  # and wait: closing might take back what is on its way
         else:
             self.transport.close()
+
+    def ping(self, frame: bytes) -> None:
+        """Send a ping, unless the peer reads so slowly that others wait already."""
+        if self._waiting is None:
+            self.write(frame)
 
     # Messages in fragments (RFC 6455 section 5.4)
 

@@ -224,7 +224,7 @@ def test_a_refused_page_is_logged_with_the_way_in(caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.INFO)
     answer(request_bytes(Origin="https://chat.example"))
     (record,) = caplog.records
-    assert record.levelno == logging.WARNING
+    assert record.levelno == logging.INFO
     assert "--origins https://chat.example" in record.getMessage()
 
 

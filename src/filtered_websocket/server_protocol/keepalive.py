@@ -1,0 +1,89 @@
+"""Pings, and the end of connections from which nothing comes any more (RFC 6455 section 5.5.2).
+
+One timer serves all connections. Each tick looks at the next few of them, so that thousands that
+have come in the same second are not pinged in the same turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Protocol as Interface
+
+from ..frames import PING, encode_control
+
+__all__ = ["Keepalive", "Peer"]
+
+TICKS = 20  # in an interval
+SHORTEST_TICK = 0.01  # seconds
+PING_FRAME = encode_control(PING)
+GONE = 1011  # close code (RFC 6455 section 7.4.1)
+
+
+class Peer(Interface):
+    """What a sweep needs of a connection."""
+
+    is_open: bool
+    was_heard: bool
+
+    @property
+    def is_held(self) -> bool: ...
+    def ping(self, frame: bytes) -> None: ...
+    def loseConnection(self, code: int, reason: str) -> None: ...
+
+
+class Keepalive:
+    """Ping each of `peers` once in `interval`; close it when nothing comes for `timeout`.
+
+    Both in seconds. Anything that comes counts as an answer: whoever uploads a long message over a
+    slow line has no room for pongs.
+    """
+
+    def __init__(
+        self, peers: Callable[[], Iterable[Peer]], interval: float, timeout: float
+    ) -> None:
+        self._peers = peers
+        self._timeout = timeout
+        self._tick = max(interval / TICKS, SHORTEST_TICK)
+        self._ticks = max(round(interval / self._tick), 1)
+        self._left = 0
+        self._share = 0
+        self._round: Iterable[Peer] = iter(())
+        self._pinged: deque[tuple[float, Peer]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin; `stop` ends it."""
+        self._timer = asyncio.get_running_loop().call_later(self._tick, self._sweep)
+
+    def stop(self) -> None:
+        """Ping nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._tick, self._sweep)
+        self._close_silent(loop.time())
+        if not self._left:
+            peers = list(self._peers())
+            self._round, self._left = iter(peers), self._ticks
+            self._share = -(-len(peers) // self._ticks)
+        self._left -= 1
+        deadline = loop.time() + self._timeout
+        for peer in islice(self._round, self._share):
+            if not peer.is_open:
+                continue
+            peer.ping(PING_FRAME)
+            if peer.was_heard:  # else the deadline of an earlier ping counts
+                peer.was_heard = False
+                self._pinged.append((deadline, peer))
+
+    def _close_silent(self, now: float) -> None:
+        while self._pinged and self._pinged[0][0] <= now:
+            _, peer = self._pinged.popleft()
+            # While the server itself does not read from it, nothing can have been heard.
+            if peer.is_open and not peer.was_heard and not peer.is_held:
+                peer.loseConnection(GONE, "no answer to a ping")
