@@ -6,6 +6,7 @@ What belongs here: encoding, free of sockets and state. Received frames are pars
 from __future__ import annotations
 
 from struct import Struct
+from zlib import DEFLATED, Z_SYNC_FLUSH, compressobj
 
 from .typing import Data
 
@@ -15,6 +16,7 @@ __all__ = [
     "PING",
     "PONG",
     "TEXT",
+    "deflate_frame",
     "encode_close",
     "encode_control",
     "encode_frame",
@@ -29,6 +31,11 @@ PING = 0x9
 PONG = 0xA
 
 FINAL = 0x80
+COMPRESSED = 0x40  # RSV1
+# For JSON of 256 B to 1 MiB: level 6 saves 3 % in up to 1.5 times the time, a larger memLevel 1 %.
+LEVEL = 5
+MEM_LEVEL = 5
+
 _header_16 = Struct("!BBH").pack
 _header_64 = Struct("!BBQ").pack
 
@@ -56,14 +63,7 @@ def encode_frame(data: Data, is_binary: bool) -> bytes:
         opcode = BINARY if is_binary or not is_utf8(data) else TEXT
     else:
         raise TypeError(f"a message is bytes, bytearray or str, not {type(data).__name__}")
-    size = len(data)
-    if size < 126:
-        header = bytes((FINAL | opcode, size))
-    elif size < 0x10000:
-        header = _header_16(FINAL | opcode, 126, size)
-    else:
-        header = _header_64(FINAL | opcode, 127, size)
-    return header + data
+    return _header(FINAL | opcode, len(data)) + data
 
 
 def encode_control(opcode: int, payload: bytes = b"") -> bytes:
@@ -77,5 +77,26 @@ def encode_close(code: int, reason: str = "") -> bytes:
 
 
 def is_binary_frame(frame: bytes) -> bool:
-    """Tell whether a frame that `encode_frame` made is binary."""
-    return frame[0] == FINAL | BINARY
+    """Tell whether a frame that `encode_frame` or `deflate_frame` made is binary."""
+    return frame[0] & 0x0F == BINARY
+
+
+def deflate_frame(frame: bytes, window_bits: int) -> bytes:
+    """Return a frame that `encode_frame` made, compressed (RFC 7692 section 7.2.1).
+
+    `window_bits` is 9 to 15. A frame that compression would not make shorter is returned as it is.
+    """
+    length = frame[1]
+    start = 2 if length < 126 else 4 if length == 126 else 10
+    deflate = compressobj(LEVEL, DEFLATED, -window_bits, MEM_LEVEL)
+    payload = (deflate.compress(memoryview(frame)[start:]) + deflate.flush(Z_SYNC_FLUSH))[:-4]
+    compressed = _header(frame[0] | COMPRESSED, len(payload)) + payload
+    return compressed if len(compressed) < len(frame) else frame
+
+
+def _header(first: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((first, size))
+    if size < 0x10000:
+        return _header_16(first, 126, size)
+    return _header_64(first, 127, size)

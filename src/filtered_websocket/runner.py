@@ -64,7 +64,9 @@ async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFac
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     stop = _stop_signal()
     factory = FilteredWebSocketFactory(
-        storage_object=_make_storage(storage_class, options), limits=_limits(options)
+        storage_object=_make_storage(storage_class, options),
+        limits=_limits(options),
+        compress_from=None if options.compression == "off" else options.compression_min_size,
     )
     try:
         async with _storage_running(factory), _listening(factory, options) as sockets:

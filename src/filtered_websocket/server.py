@@ -209,7 +209,9 @@ class FilteredWebSocketFactory:
         storage_object: Any = None,
         token: Any = None,
         limits: Limits | None = None,
+        compress_from: int | None = None,
     ) -> None:
+        """Compress messages of `compress_from` bytes and more, for clients that can; None: none."""
         self.limits = limits or Limits()
         if storage_object is None:
             storage_object = StorageObject(Namespace())
@@ -222,6 +224,7 @@ class FilteredWebSocketFactory:
         self.disconnect_chain = WebSocketDisconnectFilter.chain()
         self.consumer_chain = WebSocketConsumerFilter.chain()
         self.wants_raw_data = bool(self.data_chain)
+        self.compresses = compress_from is not None
         self._connection_class = _Tapped if self.wants_raw_data else FilteredWebSocket
         self.parsers = ParserPool(self.limits.message_size)
         self._loop = asyncio.get_running_loop()
@@ -234,6 +237,7 @@ class FilteredWebSocketFactory:
         self.users = Users(
             self._loop.call_soon,
             turn_bytes=min(256 * 1024, self.limits.queue_bytes // 4),
+            compress_from=compress_from or 0,
             is_binary=handling_binary.get,
             members=members,
             relay=getattr(storage_object, "relay", None),

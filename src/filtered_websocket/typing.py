@@ -125,8 +125,12 @@ class Request:
 
 
 class BroadcastTarget(Protocol):
-    """What `users` needs of a connection: an id, and a way out for whole frames."""
+    """What `users` needs of a connection: an id, and a way out for whole frames.
+
+    `window_bits` is what was agreed on for compressing them (9 to 15), or 0.
+    """
 
     id: UUID
+    window_bits: int
 
     def write(self, data: bytes, /) -> None: ...

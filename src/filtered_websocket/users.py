@@ -7,12 +7,16 @@ one shared list, joined once and handed to all as the same bytes. A connection t
 sent one of the messages) or more (a message for it alone, or for its group) has an entry in
 `_apart`: the places where its stream leaves the shared one.
 
+Connections that have agreed on compression share a stream of their own, one for each window, so
+that a broadcast is compressed once.
+
 What belongs here: who gets which frames, in what order. What does not: bounding the unsent bytes of
 a slow connection, which is the business of its `write` (`server_protocol.server`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from itertools import accumulate
@@ -23,7 +27,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_keys, dict_values
 
-from .frames import encode_frame, is_binary_frame
+from .frames import deflate_frame, encode_frame, is_binary_frame
 from .typing import BroadcastTarget, Data, Message
 
 __all__ = ["Users"]
@@ -45,14 +49,17 @@ class Users(dict[UUID, Any]):
     __slots__ = (
         "_apart",
         "_call_soon",
+        "_compress_from",
         "_here_only",
         "_is_binary",
+        "_length",
         "_members",
         "_relay",
         "_shared",
         "_size",
         "_thread",
         "_turn_bytes",
+        "_windows",
     )
 
     def __init__(
@@ -60,6 +67,7 @@ class Users(dict[UUID, Any]):
         call_soon: Callable[[Callable[[], None]], object],
         *,
         turn_bytes: int = 256 * 1024,
+        compress_from: int = 0,
         is_binary: Callable[[], bool] = bool,
         members: Callable[[Hashable], Iterable[UUID]] = lambda group: (),
         relay: Relay | None = None,
@@ -67,18 +75,22 @@ class Users(dict[UUID, Any]):
     ) -> None:
         """Flush through `call_soon`; before that when a turn has collected `turn_bytes`.
 
-        `is_binary` tells the type that plain bytes are sent with, `members` who of a group is
-        connected here. `relay` takes broadcasts to the clients of other servers, unless
+        Messages of `compress_from` bytes or more are compressed for the connections that have
+        agreed to it. `is_binary` tells the type that plain bytes are sent with, `members` who of a
+        group is connected here. `relay` takes broadcasts to the clients of other servers, unless
         `here_only` says that each server broadcasts this one itself.
         """
         super().__init__()
         self._call_soon = call_soon
         self._turn_bytes = turn_bytes
+        self._compress_from = len(encode_frame(bytes(compress_from), is_binary=True))
         self._is_binary = is_binary
         self._members = members
         self._relay = relay
         self._here_only = here_only
-        self._shared: list[bytes] = []
+        self._windows: Counter[int] = Counter()  # how many connections have which `window_bits`
+        self._shared: dict[int, list[bytes]] = {}  # by window, each message once in each list
+        self._length = 0  # of each list
         self._apart: dict[BroadcastTarget, list[Entry]] = {}
         self._size = 0
         self._thread = get_ident()
@@ -114,40 +126,48 @@ class Users(dict[UUID, Any]):
     def _collect(self, frame: bytes, skip: UUID | None, to: Iterable[UUID] | None) -> None:
         self._begin_turn()
         if to is not None:
-            entry = (len(self._shared), frame)
+            entries = {window: (self._length, self._fit(frame, window)) for window in self._windows}
             for id in to:
                 connection = self.get(id) if id != skip else None
                 if connection is not None:
-                    self._apart.setdefault(connection, []).append(entry)
+                    self._apart.setdefault(connection, []).append(entries[connection.window_bits])
         else:
             if skip is not None:
                 sender = self.get(skip)
                 if sender is not None:
-                    self._apart.setdefault(sender, []).append((len(self._shared), None))
-            self._shared.append(frame)
+                    self._apart.setdefault(sender, []).append((self._length, None))
+            for window, frames in self._shared.items():
+                frames.append(self._fit(frame, window))
+            self._length += 1
         self._collected(len(frame))
+
+    def _fit(self, frame: bytes, window: int) -> bytes:
+        """Return a frame as connections with this window get it; 0 is for those without one."""
+        if window and len(frame) >= self._compress_from:
+            return deflate_frame(frame, window)
+        return frame
 
     def send(self, connection: BroadcastTarget, msg: Data) -> None:
         """Send `msg` to one open connection, in order with what is broadcast."""
-        self.send_frame(connection, self._encode(msg))
+        self.send_frame(connection, self._fit(self._encode(msg), connection.window_bits))
 
     def send_frame(self, connection: BroadcastTarget, frame: bytes) -> None:
         """Send a whole frame to one open connection, in order with what is broadcast."""
         self._begin_turn()
-        self._apart.setdefault(connection, []).append((len(self._shared), frame))
+        self._apart.setdefault(connection, []).append((self._length, frame))
         self._collected(len(frame))
 
     def flush(self) -> None:
         """Write to each connection what this turn has collected for it."""
         if not self._size:
             return
-        shared, apart = self._shared, self._apart
-        self._shared, self._apart, self._size = [], {}, 0
-        joined = shared[0] if len(shared) == 1 else b"".join(shared)
-        view, offsets = memoryview(joined), list(accumulate(map(len, shared), initial=0))
-        for connection in list(super().values() if shared else apart):
-            entries = apart.get(connection)
-            data = joined if entries is None else _own_stream(view, offsets, entries)
+        length, apart = self._length, self._apart
+        streams = {window: _Stream(frames) for window, frames in self._shared.items()}
+        self._shared = {window: [] for window in self._windows}
+        self._length, self._apart, self._size = 0, {}, 0
+        for connection in list(super().values() if length else apart):
+            stream, entries = streams[connection.window_bits], apart.get(connection)
+            data = stream.joined if entries is None else stream.changed_by(entries)
             if not data:
                 continue
             # Its socket may have failed in this turn, and the event loop has yet to tell it so.
@@ -158,20 +178,24 @@ class Users(dict[UUID, Any]):
         """Take in a connection that has just opened; it gets nothing that was sent before."""
         self.flush()
         super().__setitem__(connection.id, connection)
+        self._windows[connection.window_bits] += 1
+        self._shared.setdefault(connection.window_bits, [])
 
     def leave(self, connection: BroadcastTarget) -> None:
         """Let a connection go, after writing to it what was sent to it before."""
         if connection.id not in self:
             return
         super().__delitem__(connection.id)
-        if not self._size:
-            return
-        offsets = list(accumulate(map(len, self._shared), initial=0))
-        joined = memoryview(b"".join(self._shared))
-        data = _own_stream(joined, offsets, self._apart.pop(connection, []))
-        if data:
-            with suppress(RuntimeError):  # as in flush
-                connection.write(data)
+        window = connection.window_bits
+        if self._size:
+            entries = self._apart.pop(connection, [])
+            data = _Stream(self._shared[window]).changed_by(entries)
+            if data:
+                with suppress(RuntimeError):  # as in flush
+                    connection.write(data)
+        self._windows[window] -= 1
+        if not self._windows[window]:
+            del self._windows[window], self._shared[window]
 
     def check_thread(self) -> None:
         """Raise RuntimeError outside of the thread of the event loop."""
@@ -208,19 +232,29 @@ class Users(dict[UUID, Any]):
             self.flush()
 
 
-def _own_stream(joined: memoryview, offsets: list[int], entries: list[Entry]) -> bytes:
-    """Return the shared frames, which begin at `offsets` of `joined`, as changed by `entries`."""
-    parts: list[bytes | memoryview] = []
-    start = 0
-    for index, frame in entries:
-        if index > start:
-            parts.append(joined[offsets[start] : offsets[index]])
-            start = index
-        if frame is None:
-            start = index + 1
-        else:
-            parts.append(frame)
-    if start < len(offsets) - 1:
-        parts.append(joined[offsets[start] :])
-    # Joined even where it is one part: a slow connection may keep it, and a slice keeps the whole.
-    return b"".join(parts)
+class _Stream:
+    """What all connections with the same window share of one turn."""
+
+    __slots__ = ("_offsets", "joined")
+
+    def __init__(self, frames: list[bytes]) -> None:
+        self.joined = frames[0] if len(frames) == 1 else b"".join(frames)
+        self._offsets = list(accumulate(map(len, frames), initial=0))
+
+    def changed_by(self, entries: list[Entry]) -> bytes:
+        """Return the stream of a connection that leaves the shared one at `entries`."""
+        joined, offsets = memoryview(self.joined), self._offsets
+        parts: list[bytes | memoryview] = []
+        start = 0
+        for index, frame in entries:
+            if index > start:
+                parts.append(joined[offsets[start] : offsets[index]])
+                start = index
+            if frame is None:
+                start = index + 1
+            else:
+                parts.append(frame)
+        if start < len(offsets) - 1:
+            parts.append(joined[offsets[start] :])
+        # Joined even where it is one part: a slow connection may keep it, a slice keeps the whole.
+        return b"".join(parts)

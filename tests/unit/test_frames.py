@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import zlib
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from filtered_websocket.frames import BINARY, TEXT, encode_frame, is_binary_frame, is_utf8
+from filtered_websocket.frames import (
+    BINARY,
+    COMPRESSED,
+    TEXT,
+    deflate_frame,
+    encode_frame,
+    is_binary_frame,
+    is_utf8,
+)
 
 NOT_UTF8 = b"caf\xe9"
 
@@ -78,3 +88,41 @@ def test_a_frame_tells_whether_it_is_binary(data: bytes | str, is_binary: bool) 
     """The type that a message was really sent with can be read off its frame."""
     frame = encode_frame(data, is_binary)
     assert is_binary_frame(frame) is (parse(frame)[0] == BINARY)
+
+
+@given(st.binary(max_size=300), st.sampled_from([1, 2, 300]), st.integers(9, 15), st.booleans())
+@example(b"", 1, 15, False)
+@example(b"ab", 65, 9, True)
+@example(bytes(range(256)), 257, 9, False)
+@example(Random(0).randbytes(2000) + bytes(2000), 40, 9, True)
+def test_a_compressed_frame_holds_the_message(
+    data: bytes, times: int, window_bits: int, is_binary: bool
+) -> None:
+    """It is shorter, has RSV1 set, and inflates to the payload within the window that was asked."""
+    frame = encode_frame(data * times, is_binary)
+    deflated = deflate_frame(frame, window_bits)
+    assert is_binary_frame(deflated) is is_binary_frame(frame)
+    if deflated is frame:
+        return
+    assert len(deflated) < len(frame)
+    assert deflated[0] & COMPRESSED
+    opcode, payload = parse(bytes((deflated[0] & ~COMPRESSED, *deflated[1:])))
+    assert opcode == frame[0] & 0x0F
+    inflater = zlib.decompressobj(-window_bits)
+    # Byte by byte: what one call gives back, zlib lets a message refer to beyond the window.
+    stream = payload + b"\x00\x00\xff\xff"
+    assert b"".join(inflater.decompress(bytes([byte])) for byte in stream) == data * times
+    assert not inflater.eof
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"Hello", bytes(range(256))])
+def test_a_frame_that_does_not_shrink_is_left_alone(data: bytes) -> None:
+    """What compression would lengthen goes as it is."""
+    frame = encode_frame(data, is_binary=True)
+    assert deflate_frame(frame, 15) is frame
+
+
+@pytest.mark.parametrize("size", [200, 1024, 70_000])
+def test_a_frame_that_repeats_shrinks(size: int) -> None:
+    """What compression shortens goes compressed."""
+    assert len(deflate_frame(encode_frame(b"abcdefgh" * (size // 8), False), 9)) < size / 4

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from filtered_websocket.frames import encode_frame
+from filtered_websocket import users as users_module
+from filtered_websocket.frames import deflate_frame, encode_frame
 from filtered_websocket.typing import Message
 from filtered_websocket.users import Users
 
@@ -20,8 +21,9 @@ from filtered_websocket.users import Users
 class FakeConnection:
     """Record what is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_bits: int = 0) -> None:
         self.id: UUID = uuid4()
+        self.window_bits = window_bits
         self.writes: list[bytes | memoryview] = []
 
     def write(self, data: bytes | memoryview) -> None:
@@ -206,6 +208,58 @@ def test_what_cannot_be_sent_disturbs_nobody() -> None:
             users.send(a, wrong)  # type: ignore[arg-type]
     turn.end()
     assert a.received == frames("one")
+
+
+def test_a_broadcast_is_compressed_once_for_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gets it as agreed: compressed for its window, or as it is; short ones as they are."""
+    compressed: list[int] = []
+
+    def count(frame: bytes, window_bits: int) -> bytes:
+        compressed.append(window_bits)
+        return deflate_frame(frame, window_bits)
+
+    monkeypatch.setattr(users_module, "deflate_frame", count)
+    turn = Turn()
+    users = Users(turn.append, compress_from=100)
+    connections = [FakeConnection(window) for window in (0, 9, 15, 15, 0, 9)]
+    for connection in connections:
+        users.enter(connection)
+    long, short = "a" * 100, "b" * 99
+    users.broadcast(long)
+    users.broadcast(short)
+    users.broadcast(long, skip=connections[2].id)
+    users.send(connections[3], long)
+    users.broadcast(long, to=[connections[4].id])
+    turn.end()
+    assert sorted(compressed) == [9, 9, 9, 15, 15, 15, 15]
+    for number, connection in enumerate(connections):
+        expected = [long, short, long][: 2 if number == 2 else 3]
+        expected += [long] if number in (3, 4) else []
+        assert connection.received == b"".join(
+            deflate_frame(frame, connection.window_bits)
+            if connection.window_bits and msg == long
+            else frame
+            for msg in expected
+            for frame in [encode_frame(msg, False)]
+        )
+
+
+def test_nothing_is_compressed_for_a_window_that_nobody_has() -> None:
+    """When the last connection with a window leaves, within a turn too, the others go on."""
+    turn = Turn()
+    users = Users(turn.append, compress_from=1)
+    a, b = FakeConnection(15), FakeConnection(0)
+    users.enter(a)
+    users.enter(b)
+    users.broadcast("x" * 100)
+    users.leave(a)
+    users.broadcast("y" * 100)
+    turn.end()
+    users.broadcast("z" * 100)
+    turn.end()
+    assert a.received == deflate_frame(encode_frame("x" * 100, False), 15)
+    assert b.received == frames("x" * 100, "y" * 100, "z" * 100)
+    assert list(users._shared) == [0]
 
 
 class BrokenConnection(FakeConnection):

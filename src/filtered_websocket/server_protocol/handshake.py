@@ -18,6 +18,7 @@ from typing import Protocol as Interface
 
 from ..typing import RejectHandshake, Request
 from .admission import RETRY, Admission
+from .deflate import negotiate
 from .exception import ProtocolError
 from .forwarded import TrustedProxies
 from .http import PlainPages, response, upgrade_required
@@ -79,6 +80,8 @@ class Factory(Interface):
 
     @property
     def wants_raw_data(self) -> bool: ...
+    @property
+    def compresses(self) -> bool: ...
     def buildProtocol(self, address: str) -> Connection: ...
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
@@ -102,6 +105,8 @@ class Acceptor:
         self.proxies = proxies
         self.admission = Admission(limits.connections, limits.connections_per_address)
         self.refusals = Refusals()
+        if factory.compresses:
+            negotiate(["permessage-deflate"])  # loads what it needs before the first client comes
         # One buffer serves all: it is filled and emptied within one call of the event loop.
         self.read_buffer = memoryview(bytearray(16 * 1024))
         self.is_closed = False
@@ -179,6 +184,7 @@ class Handshake(asyncio.BufferedProtocol):
     __slots__ = (
         "_acceptor",
         "_address",
+        "_agreed",
         "_answered",
         "_connection",
         "_head",
@@ -192,6 +198,7 @@ class Handshake(asyncio.BufferedProtocol):
     def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
         self._address: str | None = None  # while it counts as a connection
+        self._agreed: tuple[str, int] | None = None  # on compression: the answer, window bits
         self._answered = False
         self._connection: Connection | None = None
         self._head = bytearray()
@@ -263,6 +270,8 @@ class Handshake(asyncio.BufferedProtocol):
                 return
             check_upgrade(request)
             self._check_origin(request)
+            if self._acceptor.factory.compresses:
+                self._agreed = negotiate(request.headers.getall("Sec-WebSocket-Extensions", []))
             self._acceptor.admission.enter(request.peer)
         except ProtocolError as error:
             self._refuse(error.status, error.reason, error.headers, error.advice)
@@ -316,12 +325,25 @@ class Handshake(asyncio.BufferedProtocol):
             self._refuse(500, "the server could not check this connection")
             return
         try:
-            answer = _accept(connection, request)
+            answer = self._accept(connection, request)
         except (ValueError, TypeError) as error:
             logger.error("a handshake filter set what cannot be sent: %s", error)
             self._refuse(500, "the server could not answer this connection")
             return
         self._hand_over(connection, answer, bytes(self._head[head_size:]))
+
+    def _accept(self, connection: Connection, request: Request) -> bytes:
+        """Return the 101 with what the handshake filters have chosen."""
+        headers = dict(connection.response_headers)
+        if connection.subprotocol is not None:
+            if connection.subprotocol not in request.subprotocols:
+                raise ValueError(f"subprotocol {connection.subprotocol!r} was not offered")
+            headers["Sec-WebSocket-Protocol"] = connection.subprotocol
+        for name, value in headers.items():
+            check_header(name, value)
+        if self._agreed is not None:
+            headers["Sec-WebSocket-Extensions"], connection.window_bits = self._agreed
+        return accept_response(request, headers)
 
     def _hand_over(self, connection: Connection, answer: bytes, rest: bytes) -> None:
         """Open the connection, which gets the transport and what followed the request."""
@@ -383,15 +405,3 @@ class Handshake(asyncio.BufferedProtocol):
             self._acceptor.watch(self)
         else:
             self._transport.close()
-
-
-def _accept(connection: Connection, request: Request) -> bytes:
-    """Return the 101 with what the handshake filters have chosen."""
-    headers = dict(connection.response_headers)
-    if connection.subprotocol is not None:
-        if connection.subprotocol not in request.subprotocols:
-            raise ValueError(f"subprotocol {connection.subprotocol!r} was not offered")
-        headers["Sec-WebSocket-Protocol"] = connection.subprotocol
-    for name, value in headers.items():
-        check_header(name, value)
-    return accept_response(request, headers)

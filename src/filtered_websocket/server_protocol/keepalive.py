@@ -7,7 +7,6 @@ have come in the same second are not pinged in the same turn.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Protocol as Interface
@@ -51,7 +50,7 @@ class Keepalive:
         self._left = 0
         self._share = 0
         self._round: Iterable[Peer] = iter(())
-        self._pinged: deque[tuple[float, Peer]] = deque()
+        self._deadlines: dict[Peer, float] = {}  # the next one first
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -79,11 +78,15 @@ class Keepalive:
             peer.ping(PING_FRAME)
             if peer.was_heard:  # else the deadline of an earlier ping counts
                 peer.was_heard = False
-                self._pinged.append((deadline, peer))
+                self._deadlines.pop(peer, None)
+                self._deadlines[peer] = deadline
 
     def _close_silent(self, now: float) -> None:
-        while self._pinged and self._pinged[0][0] <= now:
-            _, peer = self._pinged.popleft()
+        while self._deadlines:
+            peer, deadline = next(iter(self._deadlines.items()))
+            if deadline > now:
+                break
+            del self._deadlines[peer]
             # While the server itself does not read from it, nothing can have been heard.
             if peer.is_open and not peer.was_heard and not peer.is_held:
                 peer.loseConnection(GONE, "no answer to a ping")

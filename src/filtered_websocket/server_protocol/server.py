@@ -23,6 +23,7 @@ from picows import WSMsgType
 
 from ..frames import PONG, encode_close, encode_control, is_utf8
 from ..typing import Data, Message
+from .deflate import Inflater
 from .exception import WireError
 from .limits import Limits
 from .parser import ParserPool
@@ -89,6 +90,7 @@ class Protocol(asyncio.BufferedProtocol):
         "_fragments",
         "_gone",
         "_holds",
+        "_inflater",
         "_is_closing",
         "_is_deaf",
         "_may_open",
@@ -104,6 +106,7 @@ class Protocol(asyncio.BufferedProtocol):
         "transport",
         "users",
         "was_heard",
+        "window_bits",
         "write",
     )
 
@@ -116,6 +119,7 @@ class Protocol(asyncio.BufferedProtocol):
         self.write: Callable[[Any], None] = _discard
         self.is_open = False
         self.was_heard = True
+        self.window_bits = 0
         self._is_closing = False
         self._is_deaf = False
         self._may_open = True
@@ -130,6 +134,7 @@ class Protocol(asyncio.BufferedProtocol):
         self._waiting_bytes = 0
         self._fragments: Message | None = None
         self._decoder: IncrementalDecoder | None = None
+        self._inflater: Inflater | None = None
         self._cut_off: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] | None = None
 
@@ -235,7 +240,7 @@ class Protocol(asyncio.BufferedProtocol):
             self._parser.discard()
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        self._parser = self._fragments = self._waiting = self.transport = None
+        self._parser = self._fragments = self._inflater = self._waiting = self.transport = None
         self.write = _discard
 
     # Reading
@@ -295,42 +300,43 @@ class Protocol(asyncio.BufferedProtocol):
     def on_frame(self, frame: WSFrame) -> None:
         """Handle a whole frame of the peer."""
         opcode = frame.msg_type
-        if not self.is_open:
-            if opcode == CLOSE and self.transport is not None:
-                self.transport.close()
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self.on_error(WireError(PROTOCOL_ERROR, "reserved bit set"))
-        elif opcode == TEXT or opcode == BINARY:
-            if self._fragments is not None:
-                self.on_error(WireError(PROTOCOL_ERROR, "a new message inside a fragmented one"))
-            elif not frame.fin:
-                self._begin_fragments(frame)
-            else:
+        try:
+            if not self.is_open:
+                if opcode == CLOSE and self.transport is not None:
+                    self.transport.close()
+            elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+                self._on_reserved_bits(frame)
+            elif opcode == TEXT or opcode == BINARY:
+                if not frame.fin or self._fragments is not None:
+                    self._begin_fragments(frame)
+                    self._on_fragment(frame)
+                    return
                 message = Message(frame.get_payload_as_bytes())
                 if opcode == BINARY:
                     message.is_binary = True
                 elif not is_utf8(message):
-                    self.on_error(WireError(INVALID_TEXT, "text that is not UTF-8"))
-                    return
+                    raise WireError(INVALID_TEXT, "text that is not UTF-8")
                 self.onMessage(message)
-        elif opcode == CONTINUATION:
-            self._on_continuation(frame)
-        elif opcode == CLOSE:
-            payload = frame.get_payload_as_bytes()
-            code = int.from_bytes(payload[:2]) if payload else NORMAL
-            self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
-            if self.transport is not None:
-                self.transport.close()
-        elif opcode == PING and self._waiting is None:
-            # A peer that does not read gets no pongs: they would pile up without bound.
-            self.users.send_frame(self, encode_control(PONG, frame.get_payload_as_bytes()))
+            elif opcode == CONTINUATION:
+                self._on_fragment(frame)
+            elif opcode == CLOSE:
+                payload = frame.get_payload_as_bytes()
+                code = int.from_bytes(payload[:2]) if payload else NORMAL
+                self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
+                if self.transport is not None:
+                    self.transport.close()
+            elif opcode == PING and self._waiting is None:
+                # A peer that does not read gets no pongs: they would pile up without bound.
+                self.users.send_frame(self, encode_control(PONG, frame.get_payload_as_bytes()))
+        except WireError as error:
+            self.on_error(error)
 
     def on_error(self, error: WireError) -> None:
         """Close a connection whose peer has broken the protocol."""
         if self._is_closing:
             return
         logger.debug("%s closed with %d: %s", self.id, error.code, error.reason)
-        self._fragments = self._decoder = None
+        self._fragments = self._decoder = self._inflater = None
         self.loseConnection(error.code, error.reason)
 
     def on_parse_error(self, error: WireError) -> None:
@@ -349,35 +355,47 @@ class Protocol(asyncio.BufferedProtocol):
         if self._waiting is None:
             self.write(frame)
 
-    # Messages in fragments (RFC 6455 section 5.4)
+    # Messages in fragments (RFC 6455 section 5.4), and compressed ones (RFC 7692 section 6)
 
     def _begin_fragments(self, frame: WSFrame) -> None:
+        if self._fragments is not None:
+            raise WireError(PROTOCOL_ERROR, "a new message inside a fragmented one")
         self._fragments = Message()
         if frame.msg_type == BINARY:
             self._fragments.is_binary = True
         else:
             self._decoder = utf8_decoder()
-        self._on_continuation(frame)
 
-    def _on_continuation(self, frame: WSFrame) -> None:
-        message = self._fragments
+    def _on_fragment(self, frame: WSFrame) -> None:
+        message, limit = self._fragments, self.limits.message_size
         if message is None:
-            self.on_error(WireError(PROTOCOL_ERROR, "a continuation of nothing"))
-            return
+            raise WireError(PROTOCOL_ERROR, "a continuation of nothing")
         payload = frame.get_payload_as_bytes()
-        message += payload
-        if len(message) > self.limits.message_size:
-            self.on_error(WireError(MESSAGE_TOO_BIG, f"over {self.limits.message_size} bytes"))
-            return
+        if self._inflater is not None:
+            size = len(message)
+            self._inflater.inflate(payload, bool(frame.fin))
+            payload = bytes(message[size:])
+        else:
+            message += payload
+            if len(message) > limit:
+                raise WireError(MESSAGE_TOO_BIG, f"over {limit} bytes")
         if self._decoder is not None:
             try:
                 self._decoder.decode(payload, final=bool(frame.fin))
             except UnicodeDecodeError:
-                self.on_error(WireError(INVALID_TEXT, "text that is not UTF-8"))
-                return
+                raise WireError(INVALID_TEXT, "text that is not UTF-8") from None
         if frame.fin:
-            self._fragments = self._decoder = None
+            self._fragments = self._decoder = self._inflater = None
             self.onMessage(message)
+
+    def _on_reserved_bits(self, frame: WSFrame) -> None:
+        is_first = frame.msg_type == TEXT or frame.msg_type == BINARY
+        if frame.rsv2 or frame.rsv3 or not is_first or not self.window_bits:
+            raise WireError(PROTOCOL_ERROR, "reserved bit set")
+        self._begin_fragments(frame)
+        assert self._fragments is not None
+        self._inflater = Inflater(self._fragments, self.limits.message_size)
+        self._on_fragment(frame)
 
     # Closing (RFC 6455 section 7)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filtered_websocket.server_protocol.exception import FrameError, ProtocolError
+from filtered_websocket.server_protocol.exception import FrameError, ProtocolError, WireError
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_protocol_error_carries_its_answer(
 def test_errors_are_told_apart() -> None:
     """Code that waits for more bytes of a frame does not swallow a broken protocol."""
     assert not issubclass(ProtocolError, FrameError)
+
+
+def test_wire_error_carries_its_close_code() -> None:
+    """Whoever catches it knows what to close the connection with."""
+    error = WireError(1009, "over 10 bytes")
+    assert (error.code, error.reason) == (1009, "over 10 bytes")

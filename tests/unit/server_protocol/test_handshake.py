@@ -44,6 +44,7 @@ class FakeFactory:
     def __init__(self, decide: Callable[[Any], Any], wants_raw_data: bool) -> None:
         self.decide = decide
         self.wants_raw_data = wants_raw_data
+        self.compresses = False
         self.raw = b""
         self.tasks: list[asyncio.Task[None]] = []
 
