@@ -3,15 +3,15 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser docs bench bench-redis format clean
+.PHONY: help run test check integration browser compliance compliance-full docs bench bench-redis format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.run ## start the server; ARGS="-p 9001 -f my_filter" are its options
 	.venv/bin/fws_server $(ARGS)
 
-test: system-packages check integration browser docs ## everything that has to pass
+test: system-packages check integration browser compliance docs ## everything that has to pass
 
 check: .venv/.dev ## format, lint, imports, types and unit tests: no Redis, no browser
 	.venv/bin/ruff format --check .
@@ -25,6 +25,12 @@ integration: .venv/.dev ## real sockets, real servers
 
 browser: .venv/.dev ## the pages, in Chromium
 	.venv/bin/pytest tests/browser
+
+compliance: .venv/.run build/autobahn/.built ## the Autobahn test suite, in part; ARGS="7.1.2 9" for these cases
+	.venv/bin/python -m tests.compliance $(ARGS)
+
+compliance-full: .venv/.run build/autobahn/.built ## all its 517 cases: about eight minutes
+	.venv/bin/python -m tests.compliance --full $(ARGS)
 
 docs: .venv/.dev ## the manual, in build/docs
 	.venv/bin/sphinx-build -W -n --keep-going docs build/docs
@@ -56,4 +62,14 @@ system-packages:
 
 .venv/.dev: .venv/.run
 	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# Its packages are of a certain age, so no Python beyond 3.13 has wheels of them.
+SUITE := tests/compliance/suite
+build/autobahn/.built: $(SUITE)/requirements.txt $(SUITE)/port.py $(SUITE)/py2str.py
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("the Autobahn test suite needs Python 3.11, 3.12 or 3.13 and %s is %d.%d; name another one: make compliance PYTHON=python3.11" % ("$(PYTHON)", sys.version_info[0], sys.version_info[1]))'
+	$(PYTHON) -m venv --clear build/autobahn
+	build/autobahn/bin/python -m pip install --quiet setuptools==80.9.0 wheel==0.45.1
+	build/autobahn/bin/python -m pip install --quiet --no-deps --no-build-isolation --requirement $(SUITE)/requirements.txt
+	build/autobahn/bin/python $(SUITE)/port.py
 	@touch $@
