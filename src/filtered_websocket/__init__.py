@@ -4,6 +4,7 @@ A map of the package, from the command to the wire:
 
 - `cli`, `options`, `config`, `importer`: what the command line, the environment and the file say
 - `runner`: the life of a server: start, serve, drain, stop
+- `sockets`, `tls`, `listener`: where it listens, with which certificate, and how it accepts
 - `server`: one connection and the server it belongs to; which event runs which chain
 - `filters`: the chains (`filters.base`) and the bundled filters, one file each
 - `users`: who is connected, and how what is sent leaves in one write per loop turn

@@ -131,6 +131,11 @@ OPTIONS = (
         {"metavar": "HOST"},
     ),
     Option(
+        ("--unix_socket",),
+        "listen on this Unix socket instead of a port",
+        {"metavar": "PATH"},
+    ),
+    Option(
         ("--origins",),
         "the web pages that may connect, like https://chat.example; '*' for any "
         "(default: pages of the host that they connect to)",

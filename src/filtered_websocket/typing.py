@@ -22,6 +22,7 @@ __all__ = [
     "Message",
     "RejectHandshake",
     "Request",
+    "StartError",
 ]
 
 Data = bytes | bytearray | str
@@ -69,6 +70,10 @@ class RejectHandshake(Exception):
 
 class FilterError(Exception):
     """Report a filter that cannot run at all, found before the server listens."""
+
+
+class StartError(Exception):
+    """Report why the server cannot start: what, where, what now."""
 
 
 class Request:

@@ -37,6 +37,7 @@ def test_defaults() -> None:
         "rate",
         "rate_burst",
         "trusted_proxies",
+        "unix_socket",
     }
 
 

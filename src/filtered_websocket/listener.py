@@ -1,0 +1,99 @@
+"""Accept connections, and wait where there is no descriptor left for one.
+
+The servers of the event loop and of aiofastnet are not used for this. At the limit of descriptors
+they log each turn or spin, and they keep the TLS context that they were given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+__all__ = ["Listener"]
+
+logger = logging.getLogger(__name__)
+
+Connect = Callable[[socket.socket], Coroutine[Any, Any, None]]
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+ACCEPTS = 64  # of one socket in one turn of the event loop
+PAUSE = 1.0  # seconds
+EPISODE = 60.0  # seconds without running out, after which it is news again
+
+
+class Listener:
+    """Accept from listening sockets; `connect` makes a connection of each accepted one."""
+
+    def __init__(self, sockets: Sequence[socket.socket], connect: Connect, spawn: Spawn) -> None:
+        self._sockets = sockets
+        self._connect = connect
+        self._spawn = spawn
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._ran_out_at = -EPISODE
+        self._start()
+
+    def close(self) -> None:
+        """Accept no more, and give up connections that are not made yet."""
+        self._stop()
+        if self._pause is not None:
+            self._pause.cancel()
+        for task in self._connecting:
+            task.cancel()
+
+    def _start(self) -> None:
+        for sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    def _stop(self) -> None:
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                accepted, _ = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._wait(error)
+                return
+            accepted.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                # Plain asyncio leaves it to us for accepted sockets.
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._spawn(self._make(accepted))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _make(self, accepted: socket.socket) -> None:
+        try:
+            await self._connect(accepted)
+        except OSError as error:  # how peers break their connections is no news
+            logger.debug("a connection was not made: %s", error)
+            accepted.close()
+            # It refers to frames that refer to the transport, 50 KiB with TLS, which keeps it.
+            error.__traceback__ = None
+
+    def _wait(self, error: OSError) -> None:
+        """Leave connections in the backlog of the kernel for a while."""
+        self._stop()
+        self._pause = self._loop.call_later(PAUSE, self._start)
+        if self._loop.time() - self._ran_out_at >= EPISODE:
+            logger.error("cannot accept more connections for now: %s", _advice(error))
+        self._ran_out_at = self._loop.time()
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EMFILE:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"{limit} files are open, the limit of a process; raise it with ulimit -n"
+    if error.errno == errno.ENFILE:
+        return "the limit of open files of the machine is reached; raise fs.file-max with sysctl"
+    return error.strerror or str(error)
