@@ -191,12 +191,12 @@ OPTIONS = (
     ),
     Option(
         ("--ping_interval",),
-        "seconds between the pings that a silent client gets; 0 turns pings off",
+        "seconds between two pings to each client; 0 turns pings off",
         {"type": seconds, "default": 20.0, "metavar": "SECONDS"},
     ),
     Option(
         ("--ping_timeout",),
-        "seconds that a client has to answer a ping; beyond that it is closed with 1011",
+        "seconds that a client may be silent after a ping; beyond that it is closed with 1011",
         {"type": timeout, "default": 20.0, "metavar": "SECONDS"},
     ),
     Option(

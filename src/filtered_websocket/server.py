@@ -174,7 +174,8 @@ class FilteredWebSocket(Connection):
                 verdict = chain.run(self, data)
                 if chain.is_async:
                     await verdict
-                if self._is_backed_up and len(jobs) < self.limits.backlog // 2:
+                is_low = len(jobs) < self.limits.backlog // 2
+                if self._is_backed_up and is_low and self._jobs_bytes < self.limits.message_size:
                     self._is_backed_up = False
                     self.release_reading()
         finally:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from filtered_websocket import runner
 from filtered_websocket.filters.base import FilterBase
-from filtered_websocket.options import OPTIONS
+from filtered_websocket.options import OPTIONS, default_parser
+from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.storage_objects.redis import StorageObject
 
 from ..compliance import expectations
 
 ROOT = Path(__file__).parent.parent.parent
-FILTERS = ROOT / "src" / "filtered_websocket" / "filters"
+SOURCE = ROOT / "src" / "filtered_websocket"
+FILTERS = SOURCE / "filters"
 CHAINS = [
     chain.__name__
     for chain in FilterBase.__subclasses__()
@@ -25,9 +32,32 @@ BUNDLED = sorted(
     path.stem for path in FILTERS.glob("*.py") if path.stem not in ("__init__", "base")
 )
 
+CLOSE_CODES = range(1000, 1016)
+STATUSES = range(200, 600)
+
 
 def page(name: str) -> str:
     return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def table(name: str, first: str) -> dict[str, list[str]]:
+    """Return the rows of the table on a page whose first column is headed `first`."""
+    _, _, rest = page(name).partition(f"\n| {first} |")
+    rows = rest.partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert cells, first
+    return {key.strip("`"): values for key, *values in cells}
+
+
+def numbers_in(*places: str) -> Iterator[int]:
+    """Yield the integers in these modules, except in the check of codes that filters choose."""
+    for place in places:
+        for path in SOURCE.glob(place):
+            for node in ast.parse(path.read_text()).body:
+                if getattr(node, "name", "") != "_is_close_code":
+                    for part in ast.walk(node):
+                        if isinstance(part, ast.Constant) and type(part.value) is int:
+                            yield part.value
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -48,6 +78,56 @@ def test_each_option_has_a_row(option: object) -> None:
     rows = [line for line in page("configuration").splitlines() if line.startswith("| `-")]
     for flag in option.flags:  # type: ignore[attr-defined]
         assert any(f"`{flag}" in row.split(" | ")[0] for row in rows), flag
+
+
+def test_each_limit_has_a_row_with_its_default() -> None:
+    """What bounds peers is what becomes `Limits`; `--drain_seconds` bounds the stop."""
+    defaults = vars(default_parser().parse_args([], Namespace()))
+    read = {"drain_seconds"}
+
+    class Options:
+        def __getattr__(self, name: str) -> object:
+            read.add(name)
+            return defaults[name]
+
+    runner._limits(Options())  # type: ignore[arg-type]
+    rows = table("limits", "option")
+    stated = {option: re.split("[ ,]", default)[0] for option, (_, default, _) in rows.items()}
+    assert stated == {
+        f"--{name}": "none" if defaults[name] is None else f"`{defaults[name]}`".replace(".0`", "`")
+        for name in read
+    }
+
+
+def test_each_limit_without_an_option_has_the_value_of_its_constant() -> None:
+    """Whoever reads the number can find it in the source, and it is still the same."""
+    for constant, (_, stated, _) in table("limits", "constant").items():
+        place, _, name = constant.rpartition(".")
+        owner = Limits() if place == "Limits" else import_module(f"filtered_websocket.{place}")
+        assert float(stated.split("`")[1]) == getattr(owner, name), constant
+
+
+def test_each_field_of_limits_is_an_option_or_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound that no option sets is in the second table."""
+    monkeypatch.setattr(runner, "Limits", dict)
+    optional = set(runner._limits(default_parser().parse_args([], Namespace())))  # type: ignore[call-overload]
+    rows = {constant.removeprefix("Limits.") for constant in table("limits", "constant")}
+    assert {field.name for field in fields(Limits)} - optional == {
+        row for row in rows if "." not in row
+    }
+
+
+def test_each_close_code_in_the_source_has_a_row() -> None:
+    """And those of the page that the server sends are in the source."""
+    sent = {int(code) for code, (by, *_) in table("limits", "code").items() if by != "nobody"}
+    assert sent == {n for n in numbers_in("server.py", "server_protocol/*.py") if n in CLOSE_CODES}
+
+
+def test_each_http_status_in_the_source_has_a_row() -> None:
+    """101 is part of a text there, and 443 a port."""
+    stated = {int(status) for status in table("limits", "status")}
+    answered = {n for n in numbers_in("server_protocol/*.py") if n in STATUSES}
+    assert stated - {101} == answered - {443}
 
 
 def test_each_option_of_the_redis_storage_has_a_row() -> None:

@@ -238,6 +238,21 @@ async def test_a_full_backlog_pauses_reading() -> None:
     assert [msg for _, msg in gate.done] == [b"0", b"1", b"2", b"3", b"4"]
 
 
+async def test_long_messages_fill_a_backlog_sooner() -> None:
+    """Few messages with as many bytes as one message may have pause reading, until they are done."""
+    gate, factory = gated(Limits(backlog=100, message_size=10))
+    connection = connect(factory)
+    transport = connection.transport
+    for _ in range(4):
+        connection.onMessage(Message(b"12345"))
+        await idle()
+    states = [transport.reading]
+    for _ in range(4):
+        await gate.open(1)
+        states.append(transport.reading)
+    assert states == [False, False, True, True, True]
+
+
 async def test_sync_filters_create_no_task() -> None:
     """A chain of sync filters is done when the event was handled."""
     done: list[bytes] = []

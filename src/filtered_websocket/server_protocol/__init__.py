@@ -6,8 +6,11 @@
 - `origins`: which web pages may connect
 - `forwarded`: who the client is behind trusted proxies
 - `admission`: how many connections there may be
+- `refusals`: what the log says of those that were refused
 - `server`: frames to messages and back, closing, slow readers
 - `parser`: bytes to frames, by the engine
+- `deflate`: compressed messages
+- `keepalive`: pings, and the end of silent connections
 - `pace`: how fast one client may send
 - `limits`: all that bounds what peers may cost
 

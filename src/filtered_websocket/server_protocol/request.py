@@ -81,7 +81,7 @@ def check_upgrade(request: Request) -> None:
     """Raise ProtocolError unless the request is a client's opening handshake (RFC 6455 4.2.1)."""
     headers = request.headers
     if request.method != "GET":
-        raise ProtocolError("a WebSocket handshake is a GET request", 405)
+        raise ProtocolError("a WebSocket handshake is a GET request", 405, {"Allow": "GET"})
     if "Host" not in headers:
         raise ProtocolError("exactly one Host header is needed")
     if "upgrade" not in _tokens(request, "Connection"):

@@ -419,6 +419,7 @@ class Protocol(asyncio.BufferedProtocol):
             self.write = self._write_waiting
 
     def resume_writing(self) -> None:
+        self.was_heard = True  # who takes what is sent lives; a ping might be far behind it
         waiting, self._waiting = self._waiting, None
         if not self.is_open or waiting is None or self.transport is None or self.write is _discard:
             return

@@ -356,6 +356,16 @@ async def test_a_slow_reader_gets_no_pongs() -> None:
     assert connection.receive(FakeFrame(b"b", PING)).socket.frames == [(PONG.value, b"b")]
 
 
+async def test_a_slow_reader_is_heard_when_it_reads() -> None:
+    """It gets no ping that would wait behind all the rest; that it takes something is an answer."""
+    connection = slow("drop_oldest", "01")
+    connection.was_heard = False
+    connection.ping(b"ping")
+    connection.resume_writing()
+    assert connection.was_heard
+    assert connection.socket.written == text("01")
+
+
 async def test_closing_sends_what_waits() -> None:
     """A close by a filter comes after what was sent before, also to a slow reader."""
     connection = slow("close", "01", "23")
