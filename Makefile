@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser compliance compliance-full docs bench bench-redis format clean
+.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick docs bench bench-redis format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,14 +11,14 @@ help: ## print this list
 run: .venv/.run ## start the server; ARGS="-p 9001 -f my_filter" are its options
 	.venv/bin/fws_server $(ARGS)
 
-test: system-packages check integration browser compliance docs ## everything that has to pass
+test: system-packages check integration browser compliance fuzz-quick docs ## everything that has to pass
 
 check: .venv/.dev ## format, lint, imports, types and unit tests: no Redis, no browser
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/lint-imports
 	.venv/bin/mypy
-	.venv/bin/pytest tests/unit
+	.venv/bin/pytest tests/unit tests/fuzz
 
 integration: .venv/.dev ## real sockets, real servers
 	.venv/bin/pytest tests/integration
@@ -31,6 +31,12 @@ compliance: .venv/.run build/autobahn/.built ## the Autobahn test suite, in part
 
 compliance-full: .venv/.run build/autobahn/.built ## all its 517 cases: about eight minutes
 	.venv/bin/python -m tests.compliance --full $(ARGS)
+
+fuzz: .venv/.fuzz ## look for inputs that break the wire, for a minute; ARGS="frames --seconds 600"
+	.venv/bin/python -m tests.fuzz $(ARGS)
+
+fuzz-quick: .venv/.fuzz ## the same for five seconds
+	.venv/bin/python -m tests.fuzz --seconds 5
 
 docs: .venv/.dev ## the manual, in build/docs
 	.venv/bin/sphinx-build -W -n --keep-going docs build/docs
@@ -62,6 +68,10 @@ system-packages:
 
 .venv/.dev: .venv/.run
 	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.venv/.fuzz: .venv/.dev
+	.venv/bin/python -m pip install --quiet --editable '.[fuzz]'
 	@touch $@
 
 # Its packages are of a certain age, so no Python beyond 3.13 has wheels of them.

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
 from uuid import UUID, uuid4
+from zlib import decompressobj
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from filtered_websocket import users as users_module
 from filtered_websocket.frames import deflate_frame, encode_frame
+from filtered_websocket.server_protocol.frame import Frame
 from filtered_websocket.typing import Message
 from filtered_websocket.users import Users
 
@@ -56,41 +58,72 @@ def make(count: int) -> tuple[Turn, Users, list[FakeConnection]]:
     return turn, users, connections
 
 
+# Some are shorter than what is compressed, some repeat what a narrow window has forgotten.
+texts = st.text(max_size=30) | st.text(min_size=5, max_size=30).map(lambda text: text + PAD + text)
+PAD = "".join(map(str, range(300)))
+COMPRESS_FROM = 10
+
+
+def decoded(data: bytes, window_bits: int) -> list[str]:
+    """Return the texts in whole frames; those that are compressed were agreed to, and are shorter.
+
+    They inflate within the window that was agreed on.
+    """
+    found = []
+    while data:
+        frame, payload = Frame(data), b""
+        if data[0] & 0x40:
+            assert window_bits
+            inflate, rest = decompressobj(-window_bits), bytes(frame.msg) + b"\x00\x00\xff\xff"
+            while rest:  # a few bytes at a time, else zlib looks back in what it returns
+                payload += inflate.decompress(rest, 100)
+                rest = inflate.unconsumed_tail
+            assert COMPRESS_FROM <= len(payload) > frame.len
+        else:
+            payload = bytes(frame.msg)
+        found.append(payload.decode())
+        data = data[frame.length() :]
+    return found
+
+
 class EveryoneGetsTheirOwn(RuleBasedStateMachine):
-    """Compare `Users` with a model: for each connection, the messages for it, in order."""
+    """Compare `Users` with a model: for each connection, the messages for it, in order.
+
+    Some connections have agreed on compression, with windows of two sizes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.turn = Turn()
-        self.users = Users(self.turn.append, turn_bytes=100)
+        self.users = Users(self.turn.append, turn_bytes=300, compress_from=COMPRESS_FROM)
         self.open: list[FakeConnection] = []
         self.gone: list[FakeConnection] = []
-        self.expected: dict[FakeConnection, bytes] = {}
+        self.expected: dict[FakeConnection, list[str]] = {}
 
-    @rule()
-    @precondition(lambda self: len(self.open) < 5)
-    def enter(self) -> None:
-        connection = FakeConnection()
+    @rule(window_bits=st.sampled_from([0, 9, 15]))
+    @precondition(lambda self: len(self.open) < 6)
+    def enter(self, window_bits: int) -> None:
+        connection = FakeConnection(window_bits)
         self.users.enter(connection)
         self.open.append(connection)
-        self.expected[connection] = b""
+        self.expected[connection] = []
 
     @rule(data=st.data())
     @precondition(lambda self: self.open)
     def leave(self, data: st.DataObject) -> None:
         connection = data.draw(st.sampled_from(self.open))
         self.users.leave(connection)
-        assert connection.received == self.expected[connection]
+        assert self._received(connection) == self.expected[connection]
         self.open.remove(connection)
         self.gone.append(connection)
 
-    @rule(text=st.text(max_size=30), data=st.data())
+    @rule(text=texts, data=st.data())
     def broadcast(self, text: str, data: st.DataObject) -> None:
         skip = data.draw(st.sampled_from([None, *self.open, *self.gone]))
         self.users.broadcast(text, skip=skip and skip.id)
         self._expect(text, [c for c in self.open if c is not skip])
 
-    @rule(text=st.text(max_size=30), data=st.data())
+    @rule(text=texts, data=st.data())
     @precondition(lambda self: self.open)
     def broadcast_to_group(self, text: str, data: st.DataObject) -> None:
         group = data.draw(st.sets(st.sampled_from([*self.open, *self.gone])))
@@ -98,7 +131,7 @@ class EveryoneGetsTheirOwn(RuleBasedStateMachine):
         self.users.broadcast(text, skip=skip and skip.id, to={c.id for c in group})
         self._expect(text, [c for c in self.open if c in group and c is not skip])
 
-    @rule(text=st.text(max_size=30), data=st.data())
+    @rule(text=texts, data=st.data())
     @precondition(lambda self: self.open)
     def send(self, text: str, data: st.DataObject) -> None:
         connection = data.draw(st.sampled_from(self.open))
@@ -110,7 +143,7 @@ class EveryoneGetsTheirOwn(RuleBasedStateMachine):
         before = Counter({c: len(c.writes) for c in self.open})
         self.turn.end()
         for connection in self.open:
-            assert connection.received == self.expected[connection]
+            assert self._received(connection) == self.expected[connection]
             assert len(connection.writes) - before[connection] <= 1
 
     def teardown(self) -> None:
@@ -118,15 +151,20 @@ class EveryoneGetsTheirOwn(RuleBasedStateMachine):
 
     @invariant()
     def those_who_left_get_nothing_more(self) -> None:
-        assert all(c.received == self.expected[c] for c in self.gone)
+        assert all(self._received(c) == self.expected[c] for c in self.gone)
 
     @invariant()
     def what_was_written_is_the_begin_of_what_was_sent(self) -> None:
-        assert all(self.expected[c].startswith(c.received) for c in self.open)
+        for connection in self.open:
+            received = self._received(connection)
+            assert received == self.expected[connection][: len(received)]
 
     def _expect(self, text: str, receivers: list[FakeConnection]) -> None:
         for connection in receivers:
-            self.expected[connection] += frames(text)
+            self.expected[connection].append(text)
+
+    def _received(self, connection: FakeConnection) -> list[str]:
+        return decoded(connection.received, connection.window_bits)
 
 
 TestEveryoneGetsTheirOwn = EveryoneGetsTheirOwn.TestCase

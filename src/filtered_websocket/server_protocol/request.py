@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_request_line = re.compile(rf"({TOKEN}) (\S+) HTTP/(\d)\.(\d)").fullmatch
+_request_line = re.compile(rf"({TOKEN}) ([^\s\x00-\x1f\x7f]+) HTTP/(\d)\.(\d)").fullmatch
 # The blanks around a value are stripped, not matched: that would take cubic time for many.
 _header_line = re.compile(rf"({TOKEN}):([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
 _header_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch

@@ -86,6 +86,8 @@ def test_targets(target: str, expected: str) -> None:
         (b"GET / HTTP/1.1 \r\nHost: a", 400),
         (b"GET / HTTP/2.0\r\nHost: a", 505),
         (b"GET /\xa0 HTTP/1.1\r\nHost: a", 400),
+        (b"GET /\x00 HTTP/1.1\r\nHost: a", 400),
+        (b"GET /\x7f HTTP/1.1\r\nHost: a", 400),
         (b"GET chat HTTP/1.1\r\nHost: a", 400),
         (b"GET ftp://a/ HTTP/1.1\r\nHost: a", 400),
         (b"GET http:/// HTTP/1.1\r\nHost: a", 400),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -13,14 +14,18 @@ from hypothesis import strategies as st
 from picows import WSMsgType
 
 from filtered_websocket.frames import encode_close, encode_frame
+from filtered_websocket.server_protocol.frame import Frame
 from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.server_protocol.parser import ParserPool
 from filtered_websocket.server_protocol.server import Protocol
 from filtered_websocket.typing import Data, Message
 from filtered_websocket.users import Users
 
+from ...integration import wire
 from ..conftest import idle
 from .fakes import FakeFrame, FakeTransport
+from .test_deflate import compress
+from .test_parser import cut
 
 CONTINUATION, TEXT, BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 PING, PONG, CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
@@ -135,6 +140,102 @@ async def test_pings_are_answered() -> None:
     """A pong carries the ping's payload; an unasked pong is nothing."""
     connection = Recorder().open().receive(FakeFrame(b"a", PING), FakeFrame(b"b", PONG))
     assert connection.socket.frames == [(PONG.value, b"a")]
+
+
+# Bytes to messages
+
+
+def client_frame(
+    opcode: int, payload: bytes, key: bytes = bytes(4), *, fin: bool = True, rsv: int = 0
+) -> bytes:
+    """Return a frame, masked with `key`."""
+    whole = wire.frame(opcode, bytes(Frame.encodeMessage(payload, key)), fin=fin, rsv=rsv)
+    start = len(whole) - len(payload)
+    return whole[: start - 4] + key + whole[start:]
+
+
+def converse(*chunks: bytes) -> Recorder:
+    """Return a connection, open for compression, after its peer has sent these chunks."""
+
+    async def main() -> Recorder:
+        connection = Recorder(Limits(message_size=20_000))
+        connection.window_bits = 15
+        connection.open()
+        for chunk in chunks:
+            if not connection.socket.closed:
+                Protocol.receive(connection, memoryview(chunk))
+                connection.users.flush()  # type: ignore[attr-defined]
+        return connection
+
+    return asyncio.run(main())
+
+
+keys = st.binary(min_size=4, max_size=4)
+# From 4096 bytes on the buffer of a parser grows.
+payloads = st.builds(bytes.__mul__, st.binary(max_size=100), st.sampled_from([1, 1, 2, 90, 300]))
+opcodes = st.sampled_from([CONTINUATION, TEXT, BINARY, PING, PONG, CLOSE]).map(int)
+any_frames = st.builds(
+    client_frame,
+    st.integers(0, 15) | opcodes,
+    payloads | payloads.map(compress) | st.text(max_size=40).map(str.encode),
+    keys,
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, 4, 1]),
+)
+places = st.lists(st.integers(0), max_size=8)
+Conversation = tuple[list[bytes], list[Any], list[bytes]]
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    """Return frames of messages, with pings among them; the messages; the payloads of the pings."""
+    frames, messages, pings = [], [], []
+    for _ in range(draw(st.integers(0, 4))):
+        is_binary, is_compressed = draw(st.booleans()), draw(st.booleans())
+        message = draw(payloads if is_binary else st.text(max_size=50).map(str.encode))
+        messages.append((message, is_binary))
+        parts = cut(compress(message) if is_compressed else message, draw(places)) or [b""]
+        for number, part in enumerate(parts):
+            opcode = CONTINUATION if number else BINARY if is_binary else TEXT
+            rsv = 4 if is_compressed and not number else 0
+            fin = number == len(parts) - 1
+            frames.append(client_frame(opcode, part, draw(keys), fin=fin, rsv=rsv))
+            for payload in draw(st.lists(st.binary(max_size=125), max_size=2)):
+                pings.append(payload)
+                frames.append(client_frame(PING, payload, draw(keys)))
+                frames.append(client_frame(PONG, payload, draw(keys)))
+    return frames, messages, pings
+
+
+@pytest.mark.slow
+@given(conversations(), st.lists(any_frames | st.binary(max_size=30), max_size=4), places)
+def test_where_a_stream_is_cut_does_not_matter(
+    conversation: Conversation,
+    rubbish: list[bytes],
+    places: list[int],
+) -> None:
+    """Whatever bytes come, cut or not: nothing is raised, the same is delivered and answered."""
+    stream = b"".join(conversation[0] + rubbish)
+    whole, pieces = converse(stream), converse(*cut(stream, places))
+    assert pieces.events == whole.events
+    assert vars(pieces.socket) == vars(whole.socket)
+    opcodes = [opcode for opcode, _ in whole.socket.frames]
+    assert CLOSE not in opcodes[:-1]
+    assert 1011 not in whole.socket.close_codes
+
+
+@pytest.mark.slow
+@given(conversations(), places, st.sampled_from([1000, 1001, 4999]))
+def test_a_conversation_is_delivered_exactly(
+    conversation: Conversation, places: list[int], code: int
+) -> None:
+    """Each message comes whole, once, in order, however it travels; then the connection closes."""
+    frames, messages, pings = conversation
+    connection = converse(*cut(b"".join(frames) + wire.close_frame(code), places))
+    assert connection.events == ["connect", *messages, "disconnect"]
+    pongs = [(PONG.value, payload) for payload in pings]
+    assert connection.socket.frames == [*pongs, (CLOSE.value, code.to_bytes(2))]
+    assert connection.socket.closed
 
 
 # Messages to frames
