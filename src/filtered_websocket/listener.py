@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 Connect = Callable[[socket.socket], Coroutine[Any, Any, None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
-ACCEPTS = 64  # of one socket in one turn of the event loop
+# Of one socket in one turn of the event loop. It takes some turns until they count, and a crowd
+# must meet the limit of sockets before that of descriptors.
+ACCEPTS = 8
 PAUSE = 1.0  # seconds
 EPISODE = 60.0  # seconds without running out, after which it is news again
 

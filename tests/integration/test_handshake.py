@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_the_answer_proves_that_the_key_was_read(echo: ServerProcess) -> None:
         pytest.param(head("/caf%C3%A9%20au%20lait"), id="percent-encoded path"),
         pytest.param(head(Content_Length="0"), id="an empty body"),
         pytest.param(b"\r\n" + head(), id="an empty line before it"),
+        pytest.param(head(Upgrade="h2c\r\nUPGRADE: WEBSOCKET"), id="two Upgrades"),
+        pytest.param(head(Connection="close , UPGRADE,"), id="empty elements of a list"),
+        pytest.param(head(Upgrade="websocket, websocket"), id="the same upgrade twice"),
+        pytest.param(head("wss://user@localhost:1/?x#y"), id="absolute URI with everything"),
+        pytest.param(head("HTTP://LOCALHOST"), id="absolute URI without a path"),
+        pytest.param(head("/%00%ff%2e%2e%2f%0d%0a"), id="percent-encoded rubbish"),
+        pytest.param(head("//localhost//chat"), id="a path that begins with two slashes"),
     ],
 )
 def test_unusual_but_correct_handshakes_are_accepted(
@@ -108,6 +116,8 @@ def test_unusual_but_correct_handshakes_are_accepted(
         pytest.param(head(Sec_WebSocket_Version=None), 426, id="no version"),
         pytest.param(head(Sec_WebSocket_Version="8"), 426, id="an old version"),
         pytest.param(head(Sec_WebSocket_Version="13, 8"), 426, id="two versions"),
+        pytest.param(head(X="\r\nsec-websocket-version: 13"), 426, id="a version twice"),
+        pytest.param(head(Sec_WebSocket_Version="+13"), 426, id="a version with a sign"),
         pytest.param(head(Sec_WebSocket_Key=None), 400, id="no key"),
         pytest.param(head(Sec_WebSocket_Key=""), 400, id="an empty key"),
         pytest.param(head(Sec_WebSocket_Key="c2hvcnQ="), 400, id="a short key"),
@@ -130,8 +140,19 @@ def test_unusual_but_correct_handshakes_are_accepted(
         pytest.param(head(X="a\nb"), 400, id="a bare line feed in a header"),
         pytest.param(head().replace(b"Host:", b"Host :"), 400, id="space before a colon"),
         pytest.param(head(X="1\r\nno colon"), 400, id="a header without a colon"),
+        pytest.param(head(X="\r\nHOST:"), 400, id="another Host, empty"),
+        pytest.param(head(X="\r\n\tHost: evil"), 400, id="a folded Host"),
+        pytest.param(head().replace(b"\r\n", b"\n") + b"\r\n\r\n", 400, id="bare line feeds"),
+        pytest.param(head(X="a\rb"), 400, id="a bare carriage return in a header"),
+        pytest.param(head().replace(b"/ ", b"/\x0b "), 400, id="a control byte in the target"),
         pytest.param(head(Content_Length="5") + b"hello", 400, id="a body"),
+        pytest.param(head(Content_Length="0, 5"), 400, id="two lengths"),
+        pytest.param(head(Content_Length="0\r\nContent-Length: 5"), 400, id="two lengths apart"),
+        pytest.param(head(Content_Length="-1"), 400, id="a length below zero"),
+        pytest.param(head(Content_Length="0x5"), 400, id="a length in hex"),
         pytest.param(head(Transfer_Encoding="chunked"), 400, id="a chunked body"),
+        pytest.param(head(Transfer_Encoding="identity"), 400, id="another transfer coding"),
+        pytest.param(head(Transfer_Encoding=""), 400, id="an empty transfer coding"),
         pytest.param(head(X="x" * 9000), 431, id="too large"),
         pytest.param(b"x" * 9000, 431, id="too large, without an end"),
     ],
@@ -143,6 +164,8 @@ def test_wrong_handshakes_get_the_status_that_tells_why(
     answer = ask(echo.port, request_head)
     assert answer.status == status
     assert answer.body.strip()
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["connection"].lower().endswith("close")
     if status == 426:
         assert answer.headers["upgrade"] == "websocket"
 
@@ -151,6 +174,47 @@ def test_another_version_is_told_the_right_one(echo: ServerProcess) -> None:
     """The answer to an old client names version 13 (RFC 6455 section 4.4)."""
     answer = ask(echo.port, head(Sec_WebSocket_Version="8"))
     assert answer.headers["sec-websocket-version"] == "13"
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (head(Sec_WebSocket_Key=None), 400),
+        (head(Content_Length=str(len(head()))), 400),
+        (head(Transfer_Encoding="chunked"), 400),
+    ],
+)
+def test_a_request_behind_the_first_is_not_answered(
+    echo: ServerProcess, first: bytes, status: int
+) -> None:
+    """Whether it was smuggled in a body or pipelined: each connection answers one request."""
+    assert ask(echo.port, first + head()).status == status
+
+
+def test_a_request_behind_a_handshake_is_not_http(echo: ServerProcess) -> None:
+    """What follows the request that opens a connection are frames, and these are none."""
+    with Peer(echo.port) as peer:
+        peer.open(head())
+        assert peer.read_close() == 1002
+
+
+@pytest.mark.slow
+def test_refusals_are_told_once_per_reason_and_second(start_server: Start) -> None:
+    """A hundred for two reasons cost few lines at info level, which count them all."""
+    server = start_server("-f")
+    for _ in range(100):
+        ask(server.port, head(Sec_WebSocket_Key=None))
+        ask(server.port, head(Host=None))
+
+    def told(reason: str) -> int:
+        singles = server.stderr.count(f"refused 127.0.0.1: 400 {reason}")
+        more = re.findall(rf"INFO refused (\d+) more: 400 {reason}", server.stderr)
+        return singles + sum(map(int, more))
+
+    wait_until(lambda: told("the header Sec-WebSocket-Key") == 100, "all of one reason")
+    wait_until(lambda: told("exactly one Host") == 100, "all of the other")
+    assert server.stderr.count("refused") < 40
 
 
 def test_a_handshake_may_come_byte_by_byte(echo: ServerProcess) -> None:

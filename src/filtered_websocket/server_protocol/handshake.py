@@ -251,8 +251,8 @@ class Handshake(asyncio.BufferedProtocol):
             return
         searched = max(0, len(self._head) - 3)
         self._head += chunk
-        end = self._head.find(b"\r\n\r\n", searched)
-        if 0 <= end <= self._acceptor.limits.header_size - 4:
+        end = self._head.find(b"\r\n\r\n", searched, self._acceptor.limits.header_size)
+        if end >= 0:
             self._answer(bytes(self._head[:end]))
         elif len(self._head) > self._acceptor.limits.header_size:
             self._refuse(431, "the request is too large")

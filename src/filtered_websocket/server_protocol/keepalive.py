@@ -87,6 +87,9 @@ class Keepalive:
             if deadline > now:
                 break
             del self._deadlines[peer]
-            # While the server itself does not read from it, nothing can have been heard.
-            if peer.is_open and not peer.was_heard and not peer.is_held:
+            if not peer.is_open or peer.was_heard:
+                continue
+            if peer.is_held:  # The server itself does not read from it: nothing can be heard.
+                self._deadlines[peer] = now + self._timeout
+            else:
                 peer.loseConnection(GONE, "no answer to a ping")

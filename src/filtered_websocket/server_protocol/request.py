@@ -91,7 +91,8 @@ def check_upgrade(request: Request) -> None:
     keys = headers.getall("Sec-WebSocket-Key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         raise ProtocolError("the header Sec-WebSocket-Key must be 16 bytes in base64, once")
-    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
+    sizes = headers.getall("Content-Length", [])
+    if "Transfer-Encoding" in headers or any(size.strip("0") for size in sizes):
         raise ProtocolError("a WebSocket handshake has no body")
 
 
