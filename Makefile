@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick docs bench bench-redis format clean
+.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-redis format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,17 @@ fuzz: .venv/.fuzz ## look for inputs that break the wire, for a minute; ARGS="fr
 fuzz-quick: .venv/.fuzz ## the same for five seconds
 	.venv/bin/python -m tests.fuzz --seconds 5
 
+soak: .venv/.dev ## good and hostile clients for ten minutes, then nothing may be left; ARGS="--minutes 1"
+	.venv/bin/python -m tests.soak $(ARGS)
+
 docs: .venv/.dev ## the manual, in build/docs
 	.venv/bin/sphinx-build -W -n --keep-going docs build/docs
 
 bench: .venv/.run ## the race against a server in C; ARGS="-t 1 --rounds 1" for a short one
 	.venv/bin/python bench/race.py $(ARGS)
+
+bench-attacks: .venv/.run ## what attacks cost the other clients; ARGS="-t 1 --rounds 1 pings TLS" for some
+	.venv/bin/python bench/attack_race.py $(ARGS)
 
 bench-redis: .venv/.run ## what Redis costs: items, latency, two servers as one; ARGS as above
 	.venv/bin/python bench/redis_race.py $(ARGS)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import random
 import resource
 import shutil
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -95,8 +96,11 @@ def server(*command):
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """Return a port below those that the kernel gives to clients, lest one of them takes it."""
+    while True:
+        with suppress(OSError):
+            with socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))) as listener:
+                return listener.getsockname()[1]
 
 
 def wait_until_it_listens(process, port):

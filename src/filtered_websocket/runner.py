@@ -43,6 +43,9 @@ __all__ = ["StartError", "run"]
 logger = logging.getLogger(__name__)
 
 ONE_SIGNAL = 0.05  # seconds: what comes within them is meant once, as two from `timeout make run`
+# Bytes that each TLS connection holds twice, for what it reads and writes. The engine's default of
+# 257 KiB is 16 records: what was written to once stays resident, also after the connection.
+TLS_BUFFER = 2 * (16 * 1024 + 64)
 SPARE_FILES = 64  # descriptors for all that is no client: listeners, Redis, files of filters
 
 
@@ -154,6 +157,8 @@ def _connector(acceptor: Acceptor, certificate: Certificate | None, limits: Limi
             accepted,
             ssl=certificate.context,
             ssl_handshake_timeout=limits.handshake_timeout,
+            ssl_incoming_bio_size=TLS_BUFFER,
+            ssl_outgoing_bio_size=TLS_BUFFER,
         )
 
     return connect_with_tls

@@ -33,6 +33,7 @@ from .server_protocol.keepalive import Keepalive
 from .server_protocol.limits import Limits
 from .server_protocol.pace import Pace
 from .server_protocol.parser import ParserPool
+from .server_protocol.turns import Turns
 from .storage_objects.default import StorageObject
 from .typing import Message, Request
 from .users import Users
@@ -73,7 +74,7 @@ class FilteredWebSocket(Connection):
     )
 
     def __init__(self, factory: FilteredWebSocketFactory) -> None:
-        super().__init__(factory.users, factory.limits, factory.parsers)
+        super().__init__(factory.users, factory.limits, factory.parsers, factory.turns)
         self.factory = factory
         self.token: Any = factory.token
         self.request: Request | None = None
@@ -228,6 +229,7 @@ class FilteredWebSocketFactory:
         self.compresses = compress_from is not None
         self._connection_class = _Tapped if self.wants_raw_data else FilteredWebSocket
         self.parsers = ParserPool(self.limits.message_size)
+        self.turns = Turns()
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._consuming = False

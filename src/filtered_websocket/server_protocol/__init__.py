@@ -10,6 +10,7 @@
 - `server`: frames to messages and back, closing, slow readers
 - `parser`: bytes to frames, by the engine
 - `deflate`: compressed messages
+- `turns`: whose turn it is to read
 - `keepalive`: pings, and the end of silent connections
 - `pace`: how fast one client may send
 - `limits`: all that bounds what peers may cost

@@ -34,12 +34,14 @@ from .request import (
     parse_request,
 )
 from .server import Outlet, Protocol, resume_reading
+from .turns import Turns
 
 __all__ = ["Acceptor", "Connection", "Factory"]
 
 logger = logging.getLogger(__name__)
 
 ANSWERED = 16  # sockets beyond the limit that still get an answer
+SWEEP = 8  # handshakes that are given up in one turn of the event loop
 ROOM = 0.95  # the part of the limit below which the log tells that there is room again
 
 
@@ -52,8 +54,8 @@ class Connection(Protocol):
     response_headers: dict[str, str]
     subprotocol: str | None
 
-    def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool) -> None:
-        super().__init__(users, limits, parsers)
+    def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool, turns: Turns) -> None:
+        super().__init__(users, limits, parsers, turns)
         self._acceptor: Acceptor | None = None
         self._address: str | None = None
 
@@ -169,13 +171,15 @@ class Acceptor:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        self._sweep_at = None
-        for handshake, deadline in list(self._deadlines.items()):
-            if deadline > loop.time():
-                self._sweep_at = loop.call_at(deadline, self._sweep)
-                return
+        for _ in range(SWEEP):
+            handshake, deadline = next(iter(self._deadlines.items()), (None, 0.0))
+            if handshake is None or deadline > loop.time():
+                break
             self.forget(handshake)
             handshake.time_out()
+        # One timer, also when timing out has put a handshake back, to wait for its client to close.
+        deadline = next(iter(self._deadlines.values()), 0.0)
+        self._sweep_at = loop.call_at(deadline, self._sweep) if deadline else None
 
 
 class Handshake(asyncio.BufferedProtocol):

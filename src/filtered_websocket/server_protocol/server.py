@@ -27,6 +27,7 @@ from .deflate import Inflater
 from .exception import WireError
 from .limits import Limits
 from .parser import ParserPool
+from .turns import Turns
 
 if TYPE_CHECKING:
     from codecs import IncrementalDecoder
@@ -98,6 +99,7 @@ class Protocol(asyncio.BufferedProtocol):
         "_parsers",
         "_slice",
         "_told_closed",
+        "_turns",
         "_waiting",
         "_waiting_bytes",
         "id",
@@ -110,7 +112,7 @@ class Protocol(asyncio.BufferedProtocol):
         "write",
     )
 
-    def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool) -> None:
+    def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool, turns: Turns) -> None:
         self.id: UUID = uuid4()
         self.users = users
         self.limits = limits
@@ -127,6 +129,7 @@ class Protocol(asyncio.BufferedProtocol):
         self._early: list[Data] | None = None
         self._early_bytes = 0
         self._parsers = parsers
+        self._turns = turns
         self._parser: FrameParser | None = None
         self._slice = FIRST_SLICE
         self._holds = 0
@@ -250,19 +253,20 @@ class Protocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.was_heard = True
-        if nbytes < len(self._slice):
-            self.receive(self._slice[:nbytes])
-            return
         began = perf_counter()
-        self.receive(self._slice)
+        self.receive(self._slice[:nbytes])
         took = perf_counter() - began
-        if took > LONG_SLICE:
-            self._slice = SLICES[max(len(self._slice) // 2, min(SLICES))]
-        elif took < SHORT_SLICE:
-            self._slice = SLICES[min(len(self._slice) * 2, max(SLICES))]
-        # There is more to read, and the event loop would go on with it at once.
+        if nbytes < len(self._slice) and took <= LONG_SLICE:
+            return
+        size, expected = len(self._slice), took
+        while expected > LONG_SLICE and size > min(SLICES):
+            size, expected = size // 2, expected / 2
+        if took < SHORT_SLICE:
+            size = min(size * 2, max(SLICES))
+        self._slice = SLICES[size]
+        # There is more to read, and the event loop would go on with it at once; or little was much.
         self.hold_reading()
-        asyncio.get_running_loop().call_soon(self.release_reading)
+        self._turns.queue_up(self.release_reading, expected)
 
     def receive(self, data: memoryview) -> None:
         """Handle bytes that follow the handshake."""

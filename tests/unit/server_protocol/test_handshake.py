@@ -14,6 +14,7 @@ from filtered_websocket.server_protocol.http import PlainPages
 from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.server_protocol.origins import OriginPolicy
 from filtered_websocket.server_protocol.parser import ParserPool
+from filtered_websocket.server_protocol.turns import Turns
 from filtered_websocket.typing import RejectHandshake, Request
 from filtered_websocket.users import Users
 
@@ -61,7 +62,7 @@ class FakeFactory:
             def dataReceived(self, data: bytes) -> None:
                 factory.raw += data
 
-        return Decided(Users(lambda flush: None), Limits(), ParserPool(1000))
+        return Decided(Users(lambda flush: None), Limits(), ParserPool(1000), Turns())
 
     def spawn(self, coroutine: Any) -> asyncio.Task[None]:
         self.tasks.append(asyncio.get_running_loop().create_task(coroutine))
@@ -292,6 +293,29 @@ def test_who_comes_after_the_stop_is_cut_off() -> None:
         assert late.aborted
 
     answer(then=connect_late)
+
+
+def test_one_timer_serves_all_handshakes() -> None:
+    """However many have timed out, and wait for their clients to close, one timer is left."""
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        acceptor = Acceptor(
+            FakeFactory(lambda _: True, False),
+            limits=Limits(handshake_timeout=0.2),
+            origins=OriginPolicy(None, loopback_only=True),
+            pages=PlainPages(console=False),
+        )
+        transports = [FakeTransport() for _ in range(20)]
+        for transport in transports:
+            acceptor().connection_made(transport)  # type: ignore[arg-type]
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.3)
+        timers = [repr(timer) for timer in loop._scheduled]  # type: ignore[attr-defined]
+        acceptor.close()
+        return sum("_sweep" in timer for timer in timers)
+
+    assert asyncio.run(main()) == 1
 
 
 def test_a_client_is_answered_once() -> None:

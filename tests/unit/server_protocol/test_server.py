@@ -18,6 +18,7 @@ from filtered_websocket.server_protocol.frame import Frame
 from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.server_protocol.parser import ParserPool
 from filtered_websocket.server_protocol.server import Protocol
+from filtered_websocket.server_protocol.turns import Turns
 from filtered_websocket.typing import Data, Message
 from filtered_websocket.users import Users
 
@@ -37,7 +38,7 @@ class Recorder(Protocol):
     def __init__(self, limits: Limits | None = None) -> None:
         self.turn: list[Callable[[], None]] = []
         limits = limits or Limits()
-        super().__init__(Users(self.turn.append), limits, ParserPool(limits.message_size))
+        super().__init__(Users(self.turn.append), limits, ParserPool(limits.message_size), Turns())
         self.socket = FakeTransport()
         self.events: list[Any] = []
 
