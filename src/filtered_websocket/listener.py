@@ -24,6 +24,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 # Of one socket in one turn of the event loop. It takes some turns until they count, and a crowd
 # must meet the limit of sockets before that of descriptors.
 ACCEPTS = 8
+OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 PAUSE = 1.0  # seconds
 EPISODE = 60.0  # seconds without running out, after which it is news again
 
@@ -31,7 +32,15 @@ EPISODE = 60.0  # seconds without running out, after which it is news again
 class Listener:
     """Accept from listening sockets; `connect` makes a connection of each accepted one."""
 
-    def __init__(self, sockets: Sequence[socket.socket], connect: Connect, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        connect: Connect,
+        spawn: Spawn,
+        has_room: Callable[[int], bool] = lambda connecting: True,
+    ) -> None:
+        """Close accepted sockets at once when `has_room` says so of how many are being made."""
+        self._has_room = has_room
         self._sockets = sockets
         self._connect = connect
         self._spawn = spawn
@@ -61,11 +70,16 @@ class Listener:
         for _ in range(ACCEPTS):
             try:
                 accepted, _ = sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
+                if error.errno not in OUT_OF:
+                    continue  # accept(2) reports what is wrong with the one connection, too
                 self._wait(error)
                 return
+            if not self._has_room(len(self._connecting)):
+                accepted.close()
+                continue
             accepted.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 # Plain asyncio leaves it to us for accepted sockets.

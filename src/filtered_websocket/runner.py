@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -125,7 +126,7 @@ def _accepting(
         proxies=TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None,
     )
     connect = _connector(acceptor, certificate, factory.limits)
-    listener = Listener(sockets, connect, factory.spawn)
+    listener = Listener(sockets, connect, factory.spawn, acceptor.has_room)
     watch = None if certificate is None else factory.spawn(certificate.watch())
     try:
         yield
@@ -258,10 +259,6 @@ def _limits(options: Namespace) -> Limits:
 
 def _sockets_left() -> int | None:
     """Return how many sockets of clients the limit on open files leaves."""
-    try:
-        import resource
-    except ImportError:
-        return None
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return None

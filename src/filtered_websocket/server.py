@@ -122,6 +122,7 @@ class FilteredWebSocket(Connection):
         self._handle(self.factory.message_chain, msg)
 
     def onDisconnect(self) -> None:
+        self.factory.keepalive.forget(self.id)
         if self._pace:
             self._pace.end()
         # A disconnect filter may close others, and theirs others: one after the other, not nested.
@@ -180,7 +181,7 @@ class FilteredWebSocket(Connection):
                     self._is_backed_up = False
                     self.release_reading()
         finally:
-            self._jobs = None
+            self._jobs, self._jobs_bytes = None, 0
             if self._is_backed_up:
                 self._is_backed_up = False
                 self.release_reading()
@@ -247,11 +248,9 @@ class FilteredWebSocketFactory:
             here_only=consuming.get,
         )
         self.queue = ConsumerQueue(self._loop, self.consumer)
-        self._keepalive = Keepalive(
-            self.users.values, self.limits.ping_interval, self.limits.ping_timeout
-        )
+        self.keepalive = Keepalive(self.users, self.limits.ping_interval, self.limits.ping_timeout)
         if self.limits.ping_interval:
-            self._keepalive.start()
+            self.keepalive.start()
 
     def buildProtocol(self, address: str) -> FilteredWebSocket:
         """Return a new connection, which is not open yet."""
@@ -301,7 +300,7 @@ class FilteredWebSocketFactory:
 
         What is left after `grace` seconds is cut off. Returns how many connections that were.
         """
-        self._keepalive.stop()
+        self.keepalive.stop()
         connections = list(self.users.values())
         for connection in connections:
             # Cut off below, where they are counted, and not by a timer a moment before.

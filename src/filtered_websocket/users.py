@@ -126,11 +126,14 @@ class Users(dict[UUID, Any]):
     def _collect(self, frame: bytes, skip: UUID | None, to: Iterable[UUID] | None) -> None:
         self._begin_turn()
         if to is not None:
-            entries = {window: (self._length, self._fit(frame, window)) for window in self._windows}
+            entries: dict[int, Entry] = {}
             for id in to:
                 connection = self.get(id) if id != skip else None
                 if connection is not None:
-                    self._apart.setdefault(connection, []).append(entries[connection.window_bits])
+                    window = connection.window_bits
+                    if window not in entries:
+                        entries[window] = (self._length, self._fit(frame, window))
+                    self._apart.setdefault(connection, []).append(entries[window])
         else:
             if skip is not None:
                 sender = self.get(skip)

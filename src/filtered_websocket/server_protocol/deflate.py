@@ -22,6 +22,7 @@ MESSAGE_TOO_BIG = 1009
 
 # Bytes in or out at a time: Python's zlib joins what is longer, which takes twice the room.
 BLOCK = 32 * 1024
+NARROW = 9  # window bits
 MAX_STREAMS = 100  # per frame: each costs a new state, and a copy of what follows it in the block
 
 # What the sender left out (section 7.2.2), and an empty final block: only what is whole ends there.
@@ -32,8 +33,9 @@ def negotiate(offers: Sequence[str]) -> tuple[str, int] | None:
     """Accept the first offer that can be met, or none (RFC 7692 section 5.1).
 
     `offers` are the values of all `Sec-WebSocket-Extensions` headers of a request. Returns the
-    value of that header for the response, and the window bits (9 to 15) for what is sent. Raises
-    ProtocolError for a malformed header (RFC 6455 section 9.1).
+    value of that header for the response, and the window bits for what is sent: 15, or 9 for all
+    who want less, lest clients make each broadcast be compressed seven times. Raises ProtocolError
+    for a malformed header (RFC 6455 section 9.1).
     """
     if not offers:
         return None
@@ -55,7 +57,8 @@ def negotiate(offers: Sequence[str]) -> tuple[str, int] | None:
                 accepted, extension = factory.process_request_params(parameters, [])
             except NegotiationError:
                 continue
-            return build_extension([(name, accepted)]), extension.local_max_window_bits
+            is_wide = extension.local_max_window_bits == zlib.MAX_WBITS
+            return build_extension([(name, accepted)]), zlib.MAX_WBITS if is_wide else NARROW
     return None
 
 

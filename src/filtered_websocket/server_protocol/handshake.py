@@ -126,14 +126,25 @@ class Acceptor:
         limit = self.limits.sockets
         if limit is None or self._sockets <= limit:
             return True
+        self._tell_full()
+        return False
+
+    def has_room(self, connecting: int) -> bool:
+        """Tell whether there is room for one more beside those whose TLS handshake is under way."""
+        limit = self.limits.sockets
+        if limit is None or self._sockets + connecting < limit + ANSWERED:
+            return True
+        self._tell_full()
+        return False
+
+    def _tell_full(self) -> None:
         if not self._is_full:
             self._is_full = True
             logger.warning(
-                "%d sockets are open, all that the limit on open files leaves: "
-                "more are answered with 503; raise the limit (ulimit -n, LimitNOFILE)",
-                limit,
+                "%d sockets are open, all that the limit on open files leaves: more are refused; "
+                "raise the limit (ulimit -n, LimitNOFILE)",
+                self.limits.sockets,
             )
-        return False
 
     def lost(self, address: str | None) -> None:
         """Forget a socket, and the connection from `address` that it was, unless it was none."""
@@ -143,12 +154,6 @@ class Acceptor:
         if self._is_full and self._sockets <= self.limits.sockets * ROOM:  # type: ignore[operator]
             self._is_full = False
             logger.info("there is room for more sockets again")
-
-    @property
-    def is_overfull(self) -> bool:
-        """Whether not even an answer can be afforded."""
-        limit = self.limits.sockets
-        return limit is not None and self._sockets > limit + ANSWERED
 
     def watch(self, handshake: Handshake) -> None:
         """End `handshake` when it is still there after the time limit."""
@@ -226,7 +231,7 @@ class Handshake(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         has_place = self._acceptor.made()
-        if self._acceptor.is_closed or self._acceptor.is_overfull:
+        if self._acceptor.is_closed:
             transport.abort()
             return
         address = transport.get_extra_info("peername")
@@ -241,6 +246,9 @@ class Handshake(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._acceptor.forget(self)
         self._acceptor.lost(self._address)
+        if self._connection is not None:
+            self._connection.will_not_open()
+            self._connection.transport = None
         if self._task is not None:
             self._task.cancel()
 
@@ -287,9 +295,9 @@ class Handshake(asyncio.BufferedProtocol):
         origin = request.headers.get("Origin")
         if not self._acceptor.origins.allows(origin, request.headers.get("Host")):
             raise ProtocolError(
-                f"pages of {origin} may not connect here",
+                "pages of this origin may not connect here",
                 403,
-                advice=f"to let them, start with --origins {origin}",
+                advice=f"to let them, start with --origins {_printable(origin)}",
             )
 
     def _ask_filters(self, request: Request, head_size: int) -> None:
@@ -406,6 +414,11 @@ class Handshake(asyncio.BufferedProtocol):
             # the client close, within the time limit.
             self._transport.write_eof()
             resume_reading(self._transport)
-            self._acceptor.watch(self)
         else:
             self._transport.close()
+        self._acceptor.watch(self)
+
+
+def _printable(text: str | None) -> str:
+    """Return what a client has made up so that it may be logged."""
+    return ascii(text)[1:-1][:100]

@@ -7,9 +7,10 @@ have come in the same second are not pinged in the same turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Protocol as Interface
+from uuid import UUID
 
 from ..frames import PING, encode_control
 
@@ -24,7 +25,6 @@ GONE = 1011  # close code (RFC 6455 section 7.4.1)
 class Peer(Interface):
     """What a sweep needs of a connection."""
 
-    is_open: bool
     was_heard: bool
 
     @property
@@ -40,17 +40,15 @@ class Keepalive:
     slow line has no room for pongs.
     """
 
-    def __init__(
-        self, peers: Callable[[], Iterable[Peer]], interval: float, timeout: float
-    ) -> None:
+    def __init__(self, peers: Mapping[UUID, Peer], interval: float, timeout: float) -> None:
         self._peers = peers
         self._timeout = timeout
         self._tick = max(interval / TICKS, SHORTEST_TICK)
         self._ticks = max(round(interval / self._tick), 1)
         self._left = 0
         self._share = 0
-        self._round: Iterable[Peer] = iter(())
-        self._deadlines: dict[Peer, float] = {}  # the next one first
+        self._round: Iterable[UUID] = iter(())
+        self._deadlines: dict[UUID, float] = {}  # the next one first
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -62,34 +60,40 @@ class Keepalive:
         if self._timer is not None:
             self._timer.cancel()
 
+    def forget(self, id: UUID) -> None:
+        """Wait no more for a peer that has gone."""
+        self._deadlines.pop(id, None)
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._tick, self._sweep)
         self._close_silent(loop.time())
         if not self._left:
-            peers = list(self._peers())
-            self._round, self._left = iter(peers), self._ticks
-            self._share = -(-len(peers) // self._ticks)
+            ids = list(self._peers)
+            self._round, self._left = iter(ids), self._ticks
+            self._share = -(-len(ids) // self._ticks)
         self._left -= 1
         deadline = loop.time() + self._timeout
-        for peer in islice(self._round, self._share):
-            if not peer.is_open:
+        for id in islice(self._round, self._share):
+            peer = self._peers.get(id)
+            if peer is None:
                 continue
             peer.ping(PING_FRAME)
             if peer.was_heard:  # else the deadline of an earlier ping counts
                 peer.was_heard = False
-                self._deadlines.pop(peer, None)
-                self._deadlines[peer] = deadline
+                self._deadlines.pop(id, None)
+                self._deadlines[id] = deadline
 
     def _close_silent(self, now: float) -> None:
         while self._deadlines:
-            peer, deadline = next(iter(self._deadlines.items()))
+            id, deadline = next(iter(self._deadlines.items()))
             if deadline > now:
                 break
-            del self._deadlines[peer]
-            if not peer.is_open or peer.was_heard:
+            del self._deadlines[id]
+            peer = self._peers.get(id)
+            if peer is None or peer.was_heard:
                 continue
             if peer.is_held:  # The server itself does not read from it: nothing can be heard.
-                self._deadlines[peer] = now + self._timeout
+                self._deadlines[id] = now + self._timeout
             else:
                 peer.loseConnection(GONE, "no answer to a ping")

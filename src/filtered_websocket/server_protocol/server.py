@@ -27,7 +27,7 @@ from .deflate import Inflater
 from .exception import WireError
 from .limits import Limits
 from .parser import ParserPool
-from .turns import Turns
+from .turns import SLICE, Turns
 
 if TYPE_CHECKING:
     from codecs import IncrementalDecoder
@@ -55,13 +55,10 @@ TRY_AGAIN_LATER = 1013
 
 MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
 
-# All connections read into the same bytes, which are emptied before anything else is read. How much
-# one may read at a time depends on how long that takes: then it is somebody else's turn.
+# All connections read into the same bytes, which are emptied before anything else is read.
 _read_buffer = memoryview(bytearray(64 * 1024))
-SLICES = {size: _read_buffer[:size] for size in (1 << bits for bits in range(10, 17))}
-FIRST_SLICE = SLICES[16 * 1024]
-LONG_SLICE = 0.0005  # seconds
-SHORT_SLICE = 0.0001  # seconds
+PIECE = 2048  # bytes of a read that are handled before the time is looked at
+WRITE_OVERHEAD = 64  # bytes that a write which waits takes besides its data
 
 utf8_decoder = getincrementaldecoder("utf-8")
 
@@ -97,9 +94,9 @@ class Protocol(asyncio.BufferedProtocol):
         "_may_open",
         "_parser",
         "_parsers",
-        "_slice",
         "_told_closed",
         "_turns",
+        "_unread",
         "_waiting",
         "_waiting_bytes",
         "id",
@@ -130,8 +127,8 @@ class Protocol(asyncio.BufferedProtocol):
         self._early_bytes = 0
         self._parsers = parsers
         self._turns = turns
+        self._unread = b""
         self._parser: FrameParser | None = None
-        self._slice = FIRST_SLICE
         self._holds = 0
         self._waiting: deque[bytes] | None = None
         self._waiting_bytes = 0
@@ -177,11 +174,10 @@ class Protocol(asyncio.BufferedProtocol):
         self.users.check_thread()
         if not _is_close_code(code) or len(reason.encode()) > MAX_REASON:
             raise ValueError(f"{code} {reason!r} cannot be sent as close code and reason")
-        if self._may_open:
-            if self.transport is not None:
-                self.transport.close()
-            return
         if self._is_closing or self.transport is None:
+            return
+        if not self.is_open:  # not yet, or never: it was refused
+            self.transport.close()
             return
         self._is_closing = True
         self._leave()
@@ -244,40 +240,49 @@ class Protocol(asyncio.BufferedProtocol):
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         self._parser = self._fragments = self._inflater = self._waiting = self.transport = None
+        self._unread = b""
         self.write = _discard
 
     # Reading
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._slice
+        return _read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self.was_heard = True
-        began = perf_counter()
-        self.receive(self._slice[:nbytes])
-        took = perf_counter() - began
-        if nbytes < len(self._slice) and took <= LONG_SLICE:
-            return
-        size, expected = len(self._slice), took
-        while expected > LONG_SLICE and size > min(SLICES):
-            size, expected = size // 2, expected / 2
-        if took < SHORT_SLICE:
-            size = min(size * 2, max(SLICES))
-        self._slice = SLICES[size]
-        # There is more to read, and the event loop would go on with it at once; or little was much.
-        self.hold_reading()
-        self._turns.queue_up(self.release_reading, expected)
+        self.receive(_read_buffer[:nbytes])
+        if nbytes == len(_read_buffer) and not self._unread:
+            # There is more, and the event loop would go on with it at once.
+            self._wait_for_turn(0.0)
 
     def receive(self, data: memoryview) -> None:
-        """Handle bytes that follow the handshake."""
-        if self._is_deaf:
+        """Handle bytes that follow the handshake; what takes long goes on in a later turn.
+
+        A few of them can hold thousands of messages, or inflate to megabytes.
+        """
+        if self._unread:
+            self._unread += data
             return
+        until = perf_counter() + SLICE if len(data) > PIECE else 0.0
+        while data and not self._is_deaf:
+            self._parse(data[:PIECE])
+            data = data[PIECE:]
+            if data and (self._holds or perf_counter() > until):
+                self._unread = bytes(data)
+                self._wait_for_turn(SLICE)
+                return
+
+    def _parse(self, data: memoryview) -> None:
         parser = self._parser or self._parsers.take()
         if parser.feed(self, data) or not self.is_open:
             self._parser = parser
         else:
             self._parser = None
             self._parsers.give_back(parser)
+
+    def _wait_for_turn(self, cost: float) -> None:
+        self.hold_reading()
+        self._turns.queue_up(self.release_reading, cost)
 
     def hold_reading(self) -> None:
         """Read nothing until `release_reading` was called as often as this."""
@@ -286,9 +291,13 @@ class Protocol(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
     def release_reading(self) -> None:
-        """Go on reading; see `hold_reading`."""
+        """Go on reading, with what was read already; see `hold_reading`."""
         self._holds -= 1
-        if self._holds == 0 and self.transport is not None and not self.transport.is_closing():
+        if self._holds:
+            return
+        unread, self._unread = self._unread, b""
+        self.receive(memoryview(unread))
+        if not self._holds and self.transport is not None and not self.transport.is_closing():
             resume_reading(self.transport)
 
     @property
@@ -297,7 +306,9 @@ class Protocol(asyncio.BufferedProtocol):
         return self._holds > 0
 
     def eof_received(self) -> bool:
-        return False  # so the transport closes itself
+        # The transport closes itself, once it has written what it holds: maybe nobody takes that.
+        self._cut_off_after(self.limits.close_timeout)
+        return False
 
     # Frames to messages
 
@@ -404,7 +415,8 @@ class Protocol(asyncio.BufferedProtocol):
     # Closing (RFC 6455 section 7)
 
     def _cut_off_after(self, seconds: float) -> None:
-        assert self.transport is not None
+        if self._cut_off is not None or self.transport is None:
+            return
         loop = asyncio.get_running_loop()
         self._cut_off = loop.call_later(seconds, self.transport.abort)
 
@@ -423,7 +435,7 @@ class Protocol(asyncio.BufferedProtocol):
             self.write = self._write_waiting
 
     def resume_writing(self) -> None:
-        self.was_heard = True  # who takes what is sent lives; a ping might be far behind it
+        self.was_heard = True  # Taking what we send is a sign of life; a pong may be far behind.
         waiting, self._waiting = self._waiting, None
         if not self.is_open or waiting is None or self.transport is None or self.write is _discard:
             return
@@ -432,14 +444,14 @@ class Protocol(asyncio.BufferedProtocol):
             self.write(waiting.popleft())
             if self._waiting is not None:  # The write filled the transport and paused us again.
                 self._waiting.extend(waiting)
-                self._waiting_bytes = sum(map(len, waiting))
+                self._waiting_bytes = sum(len(data) + WRITE_OVERHEAD for data in waiting)
                 return
 
     def _write_waiting(self, data: bytes) -> None:
         waiting, limits = self._waiting, self.limits
         assert waiting is not None
         waiting.append(data)
-        self._waiting_bytes += len(data)
+        self._waiting_bytes += len(data) + WRITE_OVERHEAD
         if self._waiting_bytes <= limits.queue_bytes:
             return
         if limits.slow_client == "close":
@@ -448,10 +460,10 @@ class Protocol(asyncio.BufferedProtocol):
             # Not now: a flush is looping over the connections, and closing runs filters.
             asyncio.get_running_loop().call_soon(self.loseConnection, TRY_AGAIN_LATER, "too slow")
         elif limits.slow_client == "drop_newest":
-            self._waiting_bytes -= len(waiting.pop())
+            self._waiting_bytes -= len(waiting.pop()) + WRITE_OVERHEAD
         else:
             while self._waiting_bytes > limits.queue_bytes and len(waiting) > 1:
-                self._waiting_bytes -= len(waiting.popleft())
+                self._waiting_bytes -= len(waiting.popleft()) + WRITE_OVERHEAD
 
     def _send_all_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None

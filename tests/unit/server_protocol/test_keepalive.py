@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -39,6 +40,7 @@ class Clock:
 
 class Peer:
     def __init__(self, clock: Clock) -> None:
+        self.id = uuid4()
         self.clock = clock
         self.is_open = self.was_heard = True
         self.is_held = False
@@ -65,7 +67,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_each_peer_is_pinged_once_in_an_interval(clock: Clock, number: int) -> None:
     """Whoever answers gets a ping each interval and stays; many are spread over the interval."""
     peers = [Peer(clock) for _ in range(number)]
-    Keepalive(lambda: peers, 20, 5).start()
+    Keepalive({peer.id: peer for peer in peers}, 20, 5).start()
     for _ in range(100):
         clock.forward(1)
         for peer in peers:
@@ -83,10 +85,11 @@ def test_who_says_nothing_is_closed(clock: Clock) -> None:
     """Silence after a ping ends in 1011, no sooner than the timeout, and not for who has left."""
     silent, left, held = (Peer(clock) for _ in range(3))
     held.is_held = True
-    Keepalive(lambda: [silent, left, held], 20, 5).start()
+    peers = {peer.id: peer for peer in (silent, left, held)}
+    Keepalive(peers, 20, 5).start()
     clock.forward(4)
     assert silent.pinged_at
-    left.is_open = False
+    del peers[left.id]
     clock.forward(silent.pinged_at[0] + 4.9 - clock.now)
     assert silent.is_open
     clock.forward(2)
@@ -96,7 +99,7 @@ def test_who_says_nothing_is_closed(clock: Clock) -> None:
 def test_a_slow_answer_is_an_answer(clock: Clock) -> None:
     """With a timeout of many intervals, what comes within it counts, also between two pings."""
     peer = Peer(clock)
-    Keepalive(lambda: [peer], 1, 10).start()
+    Keepalive({peer.id: peer}, 1, 10).start()
     for _ in range(10):
         clock.forward(8)
         peer.was_heard = True
@@ -109,7 +112,7 @@ def test_a_slow_answer_is_an_answer(clock: Clock) -> None:
 def test_after_the_stop_nobody_is_pinged(clock: Clock) -> None:
     """A server that stops sends no pings."""
     peer = Peer(clock)
-    sweep = Keepalive(lambda: [peer], 20, 5)
+    sweep = Keepalive({peer.id: peer}, 20, 5)
     sweep.start()
     sweep.stop()
     clock.forward(100)
@@ -119,6 +122,6 @@ def test_after_the_stop_nobody_is_pinged(clock: Clock) -> None:
 def test_tiny_intervals_are_as_good_as_they_can_be(clock: Clock) -> None:
     """An interval below what a timer can do does not keep the server busy."""
     peer = Peer(clock)
-    Keepalive(lambda: [peer], 1e-6, 5).start()
+    Keepalive({peer.id: peer}, 1e-6, 5).start()
     clock.forward(1)
     assert 10 < len(peer.pinged_at) <= 100

@@ -17,12 +17,13 @@ from filtered_websocket.frames import encode_close, encode_frame
 from filtered_websocket.server_protocol.frame import Frame
 from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.server_protocol.parser import ParserPool
-from filtered_websocket.server_protocol.server import Protocol
+from filtered_websocket.server_protocol.server import WRITE_OVERHEAD, Protocol
 from filtered_websocket.server_protocol.turns import Turns
 from filtered_websocket.typing import Data, Message
 from filtered_websocket.users import Users
 
 from ...integration import wire
+from ...integration.wire import frame as encoded
 from ..conftest import idle
 from .fakes import FakeFrame, FakeTransport
 from .test_deflate import compress
@@ -379,7 +380,7 @@ async def test_the_end_comes_once(how: str) -> None:
 # Slow readers
 
 
-SMALL = {"queue_bytes": 12}  # three frames of two characters
+SMALL = {"queue_bytes": 3 * (4 + WRITE_OVERHEAD)}  # three frames of two characters
 
 
 def slow(policy: str, *messages: str) -> Recorder:
@@ -428,7 +429,10 @@ def test_what_waits_is_bounded(policy: str, messages: list[str]) -> None:
     for msg in messages:
         connection.send(msg)
         waiting = [len(data) for data in connection._waiting or ()]
-        assert sum(waiting) <= SMALL["queue_bytes"] or len(waiting) == 1
+        assert (
+            sum(waiting) + WRITE_OVERHEAD * len(waiting) <= SMALL["queue_bytes"]
+            or len(waiting) == 1
+        )
     connection.resume_writing()
     assert len(connection.socket.written) == sum(waiting) if messages else True
 
@@ -466,6 +470,41 @@ async def test_a_slow_reader_is_heard_when_it_reads() -> None:
     connection.resume_writing()
     assert connection.was_heard
     assert connection.socket.written == text("01")
+
+
+async def test_many_tiny_messages_count_as_what_they_take() -> None:
+    """What waits is bounded in memory, not in payload."""
+    connection = Recorder(Limits(slow_client="drop_oldest", queue_bytes=1000)).open()
+    connection.pause_writing()
+    connection.send(*["a"] * 100)
+    assert len(connection._waiting or ()) == 1000 // (3 + WRITE_OVERHEAD)
+
+
+async def test_a_half_closed_peer_that_reads_nothing_is_cut_off() -> None:
+    """The transport would wait for ever for somebody to take what it holds."""
+    connection = Recorder(Limits(close_timeout=0)).open()
+    assert connection.eof_received() is False
+    await idle()
+    assert connection.socket.aborted
+
+
+async def test_a_read_is_handled_in_turns() -> None:
+    """Where the first messages put reading on hold, the others of the same read wait, in order."""
+
+    class Reader(Recorder):
+        receive = Protocol.receive  # type: ignore[assignment]
+
+    connection: Any = Reader().open()
+    connection.hold_reading()
+    data = b"".join(encoded(TEXT.value, b"%d" % number) for number in range(1000))
+    connection.receive(memoryview(data))
+    assert 0 < len(connection.events) < 500
+    connection.receive(memoryview(encoded(TEXT.value, b"1000")))
+    connection.release_reading()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert connection.events[1:] == [(b"%d" % number, False) for number in range(1001)]
+    assert connection.socket.reading
 
 
 async def test_closing_sends_what_waits() -> None:
