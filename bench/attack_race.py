@@ -17,7 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from attacks import ATTACKS, Attacker
-from race import BENCH, BUILD, compiled, pin, raise_descriptor_limit, server
+from harness import BENCH, BUILD, compiled, raise_descriptor_limit, server
 
 CLIENTS = "fanout -n 90 -p 10 -r 200 --spin 0 --warmup 1"  # `-r`: broadcasts per second
 LARGE = {"20 never read": ["-s", "2048"]}  # so that much is unread soon
@@ -35,14 +35,11 @@ def main():
         sys.exit("the attack race needs openssl, to make a certificate")
     wsload = compiled("wsload")
     raise_descriptor_limit()
-    cores = sorted(os.sched_getaffinity(0))
     rows = []
     with TemporaryDirectory() as folder:
         command = server_command(Path(folder))
         for name in options.attacks or ATTACKS:
-            pin(cores[0])
             with server(*command) as (pid, tls_port):
-                pin(cores[min(1, len(cores) - 1)])
                 rows.append(race(wsload, name, pid, tls_port, options))
             print_row(rows[-1], is_first=len(rows) == 1)
     save(rows)

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 import redis
 import uvloop
-from race import FWS_SERVER, pin, raise_descriptor_limit, server
+from harness import CLIENT_CORE, SERVER_CORE, fws_server, pin, raise_descriptor_limit, server
 
 from filtered_websocket.storage_objects.redis import StorageObject
 
@@ -74,19 +74,16 @@ class RedisRace:
 
     def __init__(self, running, seconds):
         start = running.enter_context
-        cores = sorted(os.sched_getaffinity(0))
-        self.seconds, self.core = seconds, cores[0]
-        pin(cores[min(1, len(cores) - 1)])
+        self.seconds = seconds
         folder = start(TemporaryDirectory())
-        _, self.redis_port = start(server(*REDIS_SERVER, "--dir", folder, "--port"))
+        redis_server = server(*REDIS_SERVER, "--dir", folder, "--port", core=CLIENT_CORE)
+        _, self.redis_port = start(redis_server)
         self.redis = start(redis.Redis(host="127.0.0.1", port=self.redis_port))
-        pin(self.core)
-        self.pubsub = start(fws_server("broadcast_pubsub", self.redis_port))
-        self.plain = start(fws_server("broadcast_messages"))
+        self.pubsub = start(broadcasting("broadcast_pubsub", self.redis_port))
+        self.plain = start(broadcasting("broadcast_messages"))
         token = "broadcast_messages_by_token"
-        self.both = [start(fws_server(token, self.redis_port)) for _ in "AB"]
-        self.alone = [start(fws_server(token))]
-        pin(cores[min(1, len(cores) - 1)])
+        self.both = [start(broadcasting(token, self.redis_port)) for _ in "AB"]
+        self.alone = [start(broadcasting(token))]
 
     def items(self):
         """Return items per second, the server's CPU seconds per item, and those of redis-py."""
@@ -98,7 +95,7 @@ class RedisRace:
 
     def redis_py_alone(self, count):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            cpu = process.submit(hear, self.redis_port, count, self.core)
+            cpu = process.submit(hear, self.redis_port, count, SERVER_CORE)
             while not cpu.done() and not self.redis.pubsub_numsub("alone")[0][1]:
                 pass
             for _ in range(0, count, 500):
@@ -133,13 +130,14 @@ class RedisRace:
         pipeline.execute()
 
 
-def fws_server(name, redis_port=None):
-    command = [FWS_SERVER[0], "--log_level", "warning", "-f", f"filtered_websocket.filters.{name}"]
-    if redis_port is not None:
-        storage = "STORAGE_OBJECT_MODULE=filtered_websocket.storage_objects.redis"
-        command = ["env", storage, *command, "--redis_host", "127.0.0.1"]
-        command += ["--redis_port", str(redis_port), "--redis_key", name, "--redis_channels", name]
-    return server(*command, "-p")
+def broadcasting(name, redis_port=None):
+    options = ["-f", f"filtered_websocket.filters.{name}"]
+    if redis_port is None:
+        return server(*fws_server(*options))
+    options += ["--redis_host", "127.0.0.1", "--redis_port", str(redis_port)]
+    options += ["--redis_key", name, "--redis_channels", name]
+    storage = "STORAGE_OBJECT_MODULE=filtered_websocket.storage_objects.redis"
+    return server("env", storage, *fws_server(*options))
 
 
 def publisher(connections):
