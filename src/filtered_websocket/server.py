@@ -119,7 +119,11 @@ class FilteredWebSocket(Connection):
         self._handle(self.factory.connect_chain, None)
 
     def onMessage(self, msg: Message) -> None:
-        self._handle(self.factory.message_chain, msg)
+        chain = self.factory.message_chain
+        if chain.is_async or msg.is_binary or self._jobs is not None or self._pace is not None:
+            self._handle(chain, msg)
+        else:  # Most messages: nothing to wait for.
+            chain.run(self, msg)
 
     def onDisconnect(self) -> None:
         self.factory.keepalive.forget(self.id)

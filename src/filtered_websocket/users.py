@@ -38,6 +38,9 @@ Relay = Callable[[bytes, bool, Hashable], None]
 Entry = tuple[int, bytes | None]
 """At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
 
+NO_ENTRY: Entry = (0, None)
+ENTRY_SIZE = 8  # bytes that an entry takes whose frame others get too
+
 
 class Users(dict[UUID, Any]):
     """Map the id of each open connection to the connection.
@@ -49,9 +52,9 @@ class Users(dict[UUID, Any]):
     __slots__ = (
         "_apart",
         "_call_soon",
-        "_compress_from",
+        "_entry",
+        "_fit",
         "_here_only",
-        "_is_binary",
         "_length",
         "_members",
         "_relay",
@@ -60,6 +63,7 @@ class Users(dict[UUID, Any]):
         "_thread",
         "_turn_bytes",
         "_windows",
+        "encode",
     )
 
     def __init__(
@@ -83,8 +87,9 @@ class Users(dict[UUID, Any]):
         super().__init__()
         self._call_soon = call_soon
         self._turn_bytes = turn_bytes
-        self._compress_from = len(encode_frame(bytes(compress_from), is_binary=True))
-        self._is_binary = is_binary
+        encoder = _Encoder(compress_from, is_binary, self.check_thread)
+        self.encode = encoder.encode
+        self._fit = encoder.fit
         self._members = members
         self._relay = relay
         self._here_only = here_only
@@ -92,6 +97,7 @@ class Users(dict[UUID, Any]):
         self._shared: dict[int, list[bytes]] = {}  # by window, each message once in each list
         self._length = 0  # of each list
         self._apart: dict[BroadcastTarget, list[Entry]] = {}
+        self._entry = NO_ENTRY  # the last one of `send_frame`
         self._size = 0
         self._thread = get_ident()
 
@@ -112,7 +118,7 @@ class Users(dict[UUID, Any]):
         text, plain bytes have the type of the message being handled, else text. Raises TypeError
         for anything else.
         """
-        frame = self._encode(msg)
+        frame = self.encode(msg)
         self._collect(frame, skip, to if group is None else self._members(group) or ())
         if self._relay is not None and to is None and not self._here_only():
             payload = msg.encode() if isinstance(msg, str) else bytes(msg)
@@ -124,58 +130,62 @@ class Users(dict[UUID, Any]):
         self._collect(encode_frame(msg, msg.is_binary), None, members)
 
     def _collect(self, frame: bytes, skip: UUID | None, to: Iterable[UUID] | None) -> None:
-        self._begin_turn()
+        sender = None if skip is None else self.get(skip)
         if to is not None:
             entries: dict[int, Entry] = {}
             for id in to:
-                connection = self.get(id) if id != skip else None
-                if connection is not None:
-                    window = connection.window_bits
-                    if window not in entries:
-                        entries[window] = (self._length, self._fit(frame, window))
-                    self._apart.setdefault(connection, []).append(entries[window])
+                connection = self.get(id)
+                if connection is None or connection is sender:
+                    continue
+                window = connection.window_bits
+                if window not in entries:
+                    entries[window] = (self._length, self._fit(frame, window))
+                self._apart.setdefault(connection, []).append(entries[window])
         else:
-            if skip is not None:
-                sender = self.get(skip)
-                if sender is not None:
-                    self._apart.setdefault(sender, []).append((self._length, None))
+            if sender is not None:
+                self._apart.setdefault(sender, []).append((self._length, None))
             for window, frames in self._shared.items():
                 frames.append(self._fit(frame, window))
             self._length += 1
-        self._collected(len(frame))
-
-    def _fit(self, frame: bytes, window: int) -> bytes:
-        """Return a frame as connections with this window get it; 0 is for those without one."""
-        if window and len(frame) >= self._compress_from:
-            return deflate_frame(frame, window)
-        return frame
-
-    def send(self, connection: BroadcastTarget, msg: Data) -> None:
-        """Send `msg` to one open connection, in order with what is broadcast."""
-        self.send_frame(connection, self._fit(self._encode(msg), connection.window_bits))
+        if not self._size:
+            self._call_soon(self.flush)
+        self._size += len(frame)
+        if self._size >= self._turn_bytes:
+            self.flush()
 
     def send_frame(self, connection: BroadcastTarget, frame: bytes) -> None:
-        """Send a whole frame to one open connection, in order with what is broadcast."""
-        self._begin_turn()
-        self._apart.setdefault(connection, []).append((self._length, frame))
-        self._collected(len(frame))
+        """Send a frame of `encode` to one open connection, in order with what is broadcast."""
+        entries, entry = self._apart.setdefault(connection, []), self._entry
+        if entry[1] is not frame or entry[0] != self._length:
+            entry = self._entry = (self._length, frame)
+            size = len(frame)
+        elif entries and entries[-1] is entry:
+            size = len(frame)
+        else:  # Many get the same, from a filter that loops over them: each holds a reference.
+            size = ENTRY_SIZE
+        entries.append(entry)
+        if not self._size:
+            self._call_soon(self.flush)
+        self._size += size
+        if self._size >= self._turn_bytes:
+            self.flush()
 
     def flush(self) -> None:
         """Write to each connection what this turn has collected for it."""
         if not self._size:
             return
-        length, apart = self._length, self._apart
+        apart, is_for_all = self._apart, self._length > 0
         streams = {window: _Stream(frames) for window, frames in self._shared.items()}
         self._shared = {window: [] for window in self._windows}
-        self._length, self._apart, self._size = 0, {}, 0
-        for connection in list(super().values() if length else apart):
+        self._length, self._apart, self._entry, self._size = 0, {}, NO_ENTRY, 0
+        for connection in list(super().values() if is_for_all else apart):
             stream, entries = streams[connection.window_bits], apart.get(connection)
             data = stream.joined if entries is None else stream.changed_by(entries)
-            if not data:
-                continue
-            # Its socket may have failed in this turn, and the event loop has yet to tell it so.
-            with suppress(RuntimeError):
-                connection.write(data)
+            if data:
+                try:
+                    connection.write(data)
+                except RuntimeError:
+                    pass  # Its socket has failed in this turn; the event loop has yet to tell.
 
     def enter(self, connection: BroadcastTarget) -> None:
         """Take in a connection that has just opened; it gets nothing that was sent before."""
@@ -220,19 +230,63 @@ class Users(dict[UUID, Any]):
     def values(self) -> dict_values[UUID, Any]:
         return self.copy().values()
 
-    def _encode(self, msg: Data) -> bytes:
-        return encode_frame(msg, msg.is_binary if isinstance(msg, Message) else self._is_binary())
 
-    def _begin_turn(self) -> None:
+class _Encoder:
+    """Make frames of messages; of the same message again and again, one.
+
+    A filter that loops over the connections sends the same to each, and so they share the bytes.
+    """
+
+    __slots__ = (
+        "_check_thread",
+        "_compress_from",
+        "_fitted",
+        "_frame",
+        "_handling_binary",
+        "_is_binary",
+        "_msg",
+        "_thread",
+    )
+
+    def __init__(
+        self,
+        compress_from: int,
+        handling_binary: Callable[[], bool],
+        check_thread: Callable[[], None],
+    ) -> None:
+        self._compress_from = len(encode_frame(bytes(compress_from), is_binary=True))
+        self._handling_binary = handling_binary
+        self._check_thread = check_thread
+        self._thread = get_ident()
+        self._msg: bytes | str | None = None
+        self._is_binary = False
+        self._frame = b""
+        self._fitted: dict[int, bytes] = {}  # `_frame`, by window
+
+    def encode(self, msg: Data, window: int = 0) -> bytes:
+        """Return the frame of `msg`, as connections with this window get it."""
         if get_ident() != self._thread:
-            self.check_thread()
-        if not self._size:
-            self._call_soon(self.flush)
+            self._check_thread()
+        is_binary = msg.is_binary if isinstance(msg, Message) else self._handling_binary()
+        if msg == self._msg and is_binary == self._is_binary:
+            frame = self._frame
+        else:
+            frame = encode_frame(msg, is_binary)
+            if not isinstance(msg, bytearray):  # It may have changed by the next call.
+                self._msg, self._is_binary, self._frame = msg, is_binary, frame
+                self._fitted.clear()
+        return self.fit(frame, window) if window else frame
 
-    def _collected(self, size: int) -> None:
-        self._size += size
-        if self._size >= self._turn_bytes:
-            self.flush()
+    def fit(self, frame: bytes, window: int) -> bytes:
+        """Return a frame as connections with this window get it; 0 is for those without one."""
+        if not window or len(frame) < self._compress_from:
+            return frame
+        if frame is not self._frame:
+            return deflate_frame(frame, window)
+        fitted = self._fitted.get(window)
+        if fitted is None:
+            fitted = self._fitted[window] = deflate_frame(frame, window)
+        return fitted
 
 
 class _Stream:
@@ -246,6 +300,9 @@ class _Stream:
 
     def changed_by(self, entries: list[Entry]) -> bytes:
         """Return the stream of a connection that leaves the shared one at `entries`."""
+        if len(self._offsets) == 1:
+            own = [frame for _, frame in entries if frame is not None]
+            return own[0] if len(own) == 1 else b"".join(own)
         joined, offsets = memoryview(self.joined), self._offsets
         parts: list[bytes | memoryview] = []
         start = 0

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from filtered_websocket import users as users_module
 from filtered_websocket.frames import deflate_frame, encode_frame
 from filtered_websocket.server_protocol.frame import Frame
-from filtered_websocket.typing import Message
+from filtered_websocket.typing import Data, Message
 from filtered_websocket.users import Users
 
 
@@ -47,6 +47,10 @@ class Turn(list[Callable[[], None]]):
 
 def frames(*messages: str) -> bytes:
     return b"".join(encode_frame(message, False) for message in messages)
+
+
+def send(users: Users, connection: FakeConnection, msg: Data) -> None:
+    users.send_frame(connection, users.encode(msg, connection.window_bits))
 
 
 def make(count: int) -> tuple[Turn, Users, list[FakeConnection]]:
@@ -135,7 +139,7 @@ class EveryoneGetsTheirOwn(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     def send(self, text: str, data: st.DataObject) -> None:
         connection = data.draw(st.sampled_from(self.open))
-        self.users.send(connection, text)
+        send(self.users, connection, text)
         self._expect(text, [connection])
 
     @rule()
@@ -175,7 +179,7 @@ def test_one_turn_is_one_write() -> None:
     """All that a connection gets within one turn leaves in one write, at its end."""
     turn, users, (a, b) = make(2)
     users.broadcast("one")
-    users.send(b, "for b")
+    send(users, b, "for b")
     users.broadcast("two", skip=a.id)
     assert a.writes == b.writes == []
     assert len(turn) == 1
@@ -191,6 +195,46 @@ def test_a_broadcast_is_encoded_once_for_all() -> None:
     users.broadcast("two")
     turn.end()
     assert len({id(connection.writes[0]) for connection in connections}) == 1
+
+
+def test_a_loop_that_sends_the_same_to_many_shares_the_bytes() -> None:
+    """Equal messages, one after the other, are one frame, whichever connections they are for."""
+    turn, users, connections = make(3)
+    for connection in connections:
+        send(users, connection, bytes(bytearray(b"equal")))
+    turn.end()
+    written = [write for connection in connections for write in connection.writes]
+    assert written == [frames("equal")] * 3
+    assert len(set(map(id, written))) == 1
+
+
+def test_equal_bytes_of_another_type_are_another_frame() -> None:
+    """What was sent as text a moment ago goes as binary while a binary message is handled."""
+    turn, handling = Turn(), [False]
+    users = Users(turn.append, is_binary=lambda: handling[0])
+    connection = FakeConnection()
+    users.enter(connection)
+    for msg in (b"a", "a"):
+        for handling[0] in (False, True):
+            send(users, connection, msg)
+    turn.end()
+    types = [encode_frame(b"a", binary) for binary in (False, True, False, False)]
+    assert connection.received == b"".join(types)
+
+
+def test_a_turn_of_a_loop_is_as_large_as_what_it_holds() -> None:
+    """What many get counts once, and what one gets again and again counts each time."""
+    turn = Turn()
+    users = Users(turn.append, turn_bytes=1000)
+    connections = [FakeConnection() for _ in range(50)]
+    for connection in connections:
+        users.enter(connection)
+    for connection in connections:
+        send(users, connection, b"x" * 100)
+    assert not any(connection.writes for connection in connections)
+    for _ in range(9):
+        send(users, connections[0], b"x" * 100)
+    assert len(connections[0].writes) == 1
 
 
 def test_a_large_turn_is_flushed_before_its_end() -> None:
@@ -218,7 +262,7 @@ def test_plain_bytes_have_the_type_that_is_being_handled(is_binary: bool) -> Non
     binary.is_binary = True
     for msg in (b"plain", binary, text, "str"):
         users.broadcast(msg)
-        users.send(connection, msg)
+        send(users, connection, msg)
     turn.end()
     types = [is_binary, is_binary, True, True, False, False, False, False]
     payloads = [b"plain"] * 2 + [b"binary"] * 2 + [b"text"] * 2 + [b"str"] * 2
@@ -243,7 +287,7 @@ def test_what_cannot_be_sent_disturbs_nobody() -> None:
         with pytest.raises(TypeError):
             users.broadcast(wrong)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
-            users.send(a, wrong)  # type: ignore[arg-type]
+            send(users, a, wrong)  # type: ignore[arg-type]
     turn.end()
     assert a.received == frames("one")
 
@@ -266,10 +310,10 @@ def test_a_broadcast_is_compressed_once_for_a_window(monkeypatch: pytest.MonkeyP
     users.broadcast(long)
     users.broadcast(short)
     users.broadcast(long, skip=connections[2].id)
-    users.send(connections[3], long)
+    send(users, connections[3], long)
     users.broadcast(long, to=[connections[4].id])
     turn.end()
-    assert sorted(compressed) == [9, 9, 15, 15, 15]  # nobody for whom the last one is has agreed
+    assert sorted(compressed) == [9, 9, 15, 15]  # the last two are what was broadcast before
     for number, connection in enumerate(connections):
         expected = [long, short, long][: 2 if number == 2 else 3]
         expected += [long] if number in (3, 4) else []
@@ -315,7 +359,7 @@ def test_a_broken_connection_disturbs_nobody() -> None:
     users.enter(b)
     users.broadcast("one")
     turn.end()
-    users.send(broken, "for it")
+    send(users, broken, "for it")
     users.broadcast("two")
     turn.end()
     users.broadcast("three")
@@ -440,7 +484,7 @@ def test_what_is_for_connections_of_this_server_is_not_relayed() -> None:
     connection = cluster.enter("red")
     cluster.users.broadcast("one", to={connection.id})
     cluster.users.broadcast("nobody", to=())
-    cluster.users.send(connection, "two")
+    send(cluster.users, connection, "two")
     cluster.turn.end()
     assert connection.received == frames("one", "two")
     assert cluster.relayed == []

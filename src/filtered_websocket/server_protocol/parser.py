@@ -9,6 +9,7 @@ what a long message made it allocate is given back.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
@@ -42,7 +43,7 @@ SPARES = 32  # parsers that are kept between frames
 class Receiver(Interface):
     """What gets the frames of one connection."""
 
-    def on_frame(self, frame: WSFrame) -> None: ...
+    def on_frame(self, engine: WSTransport, frame: WSFrame, /) -> None: ...
     def on_error(self, error: WireError) -> None: ...
     def on_parse_error(self, error: WireError) -> None: ...
 
@@ -50,14 +51,27 @@ class Receiver(Interface):
 class FrameParser(WSListener):
     """Cut the bytes of one connection at a time into frames."""
 
-    __slots__ = ("_buffer_updated", "_error", "_get_buffer", "_receiver", "_rest", "is_large")
+    __slots__ = (
+        "_buffer",
+        "_buffer_updated",
+        "_error",
+        "_get_buffer",
+        "_receiver",
+        "_rest",
+        "_room",
+        "_size",
+        "on_ws_frame",
+    )
 
     _receiver: Receiver
+    _buffer: memoryview
+    # What the engine calls for each frame: the receiver's method itself where that can be.
+    on_ws_frame: Callable[[WSTransport, WSFrame], None]  # type: ignore[assignment]
 
     def __init__(self, max_frame_size: int) -> None:
         self._rest = 0
         self._error: WireError | None = None
-        self.is_large = False
+        self.on_ws_frame = self._on_frame
         accepted = WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), self)
         engine = WSProtocol(
             None,  # host and port, for clients
@@ -81,6 +95,7 @@ class FrameParser(WSListener):
         self._buffer_updated = engine.buffer_updated
         self._get_buffer(-1)[: len(REQUEST)] = REQUEST
         self._buffer_updated(len(REQUEST))
+        self._take_buffer()
 
     def feed(self, receiver: Receiver, data: memoryview) -> bool:
         """Give `receiver` the frames that `data` completes; tell whether a part of one is left.
@@ -89,13 +104,15 @@ class FrameParser(WSListener):
         a close frame.
         """
         self._receiver = receiver
-        buffer = self._get_buffer(-1)
-        if self._rest or len(data) > len(buffer) * 3 // 4:
+        size = len(data)
+        if self._rest or size > self._room:
             self._feed_in_pieces(data)
         else:
-            buffer[: len(data)] = data
-            self._rest = 1
-            self._buffer_updated(len(data))
+            self.on_ws_frame = receiver.on_frame
+            self._buffer[:size] = data
+            self._buffer_updated(size)
+            self._buffer = self._get_buffer(-1)
+            self._rest = self._size - len(self._buffer)
         if self._error is not None:
             receiver.on_parse_error(self._error)
             return True
@@ -103,6 +120,7 @@ class FrameParser(WSListener):
 
     def _feed_in_pieces(self, data: memoryview) -> None:
         """Fill the buffer not too much at a time: when it is almost full, the engine doubles it."""
+        self.on_ws_frame = self._on_frame
         while data and self._error is None:
             buffer = self._get_buffer(-1)
             size = min(len(data), len(buffer) * 3 // 4)
@@ -110,20 +128,32 @@ class FrameParser(WSListener):
             self._rest = 1
             self._buffer_updated(size)
             data = data[size:]
-        self.is_large = len(self._get_buffer(-1)) > SPARE_BUFFER
+        if not self._rest:
+            self._take_buffer()
+
+    def _take_buffer(self) -> None:
+        """Hold the buffer of an engine that is between two frames, and so empty."""
+        self._buffer = self._get_buffer(-1)
+        self._size = len(self._buffer)
+        self._room = self._size * 3 // 4
+
+    @property
+    def is_large(self) -> bool:
+        """Whether long messages have made it allocate more than it is kept with."""
+        return self._size > SPARE_BUFFER
 
     def discard(self) -> None:
         """Free the engine, which holds this parser and is held by it."""
-        del self._get_buffer, self._buffer_updated
+        del self._get_buffer, self._buffer_updated, self._buffer, self.on_ws_frame
 
     # The engine calls these
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         pass
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    def _on_frame(self, engine: WSTransport, frame: WSFrame) -> None:
         self._rest = frame.tail_size
-        self._receiver.on_frame(frame)
+        self._receiver.on_frame(engine, frame)
 
     def on_parse_error(self, code: int, reason: str) -> None:
         """Remember an error: the engine reports it before it delivers the frame in front of it."""

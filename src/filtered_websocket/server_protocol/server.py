@@ -32,7 +32,7 @@ from .turns import SLICE, Turns
 if TYPE_CHECKING:
     from codecs import IncrementalDecoder
 
-    from picows import WSFrame
+    from picows import WSFrame, WSTransport
 
     from .parser import FrameParser
 
@@ -57,7 +57,7 @@ MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
 
 # All connections read into the same bytes, which are emptied before anything else is read.
 _read_buffer = memoryview(bytearray(64 * 1024))
-PIECE = 2048  # bytes of a read that are handled before the time is looked at
+PIECE = 3072  # bytes of a read that are handled before the time is looked at
 WRITE_OVERHEAD = 64  # bytes that a write which waits takes besides its data
 
 utf8_decoder = getincrementaldecoder("utf-8")
@@ -69,7 +69,7 @@ class Outlet(Interface):
     def check_thread(self) -> None: ...
     def enter(self, connection: Any) -> None: ...
     def leave(self, connection: Any) -> None: ...
-    def send(self, connection: Any, msg: Data) -> None: ...
+    def encode(self, msg: Data, window: int, /) -> bytes: ...
     def send_frame(self, connection: Any, frame: bytes) -> None: ...
 
 
@@ -148,7 +148,8 @@ class Protocol(asyncio.BufferedProtocol):
         connection nothing is sent. Raises TypeError for anything else.
         """
         if self.is_open:
-            self.users.send(self, msg)
+            users = self.users
+            users.send_frame(self, users.encode(msg, self.window_bits))
             return
         self.users.check_thread()
         if not isinstance(msg, bytes | bytearray | str):
@@ -262,9 +263,14 @@ class Protocol(asyncio.BufferedProtocol):
         """
         if self._unread:
             self._unread += data
-            return
-        until = perf_counter() + SLICE if len(data) > PIECE else 0.0
-        while data and not self._is_deaf:
+        elif len(data) <= PIECE:
+            self._parse(data)
+        else:
+            self._receive_in_pieces(data)
+
+    def _receive_in_pieces(self, data: memoryview) -> None:
+        until = perf_counter() + SLICE
+        while data:
             self._parse(data[:PIECE])
             data = data[PIECE:]
             if data and (self._holds or perf_counter() > until):
@@ -273,6 +279,8 @@ class Protocol(asyncio.BufferedProtocol):
                 return
 
     def _parse(self, data: memoryview) -> None:
+        if self._is_deaf:
+            return
         parser = self._parser or self._parsers.take()
         if parser.feed(self, data) or not self.is_open:
             self._parser = parser
@@ -295,8 +303,9 @@ class Protocol(asyncio.BufferedProtocol):
         self._holds -= 1
         if self._holds:
             return
-        unread, self._unread = self._unread, b""
-        self.receive(memoryview(unread))
+        if self._unread:
+            unread, self._unread = self._unread, b""
+            self.receive(memoryview(unread))
         if not self._holds and self.transport is not None and not self.transport.is_closing():
             resume_reading(self.transport)
 
@@ -312,7 +321,7 @@ class Protocol(asyncio.BufferedProtocol):
 
     # Frames to messages
 
-    def on_frame(self, frame: WSFrame) -> None:
+    def on_frame(self, engine: WSTransport, frame: WSFrame, /) -> None:
         """Handle a whole frame of the peer."""
         opcode = frame.msg_type
         try:
@@ -329,7 +338,7 @@ class Protocol(asyncio.BufferedProtocol):
                 message = Message(frame.get_payload_as_bytes())
                 if opcode == BINARY:
                     message.is_binary = True
-                elif not is_utf8(message):
+                elif not (message.isascii() or is_utf8(message)):
                     raise WireError(INVALID_TEXT, "text that is not UTF-8")
                 self.onMessage(message)
             elif opcode == CONTINUATION:

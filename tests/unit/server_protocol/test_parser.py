@@ -25,7 +25,7 @@ class Recorder:
         self.frames: list[tuple[int, bytes, bool]] = []
         self.errors: list[int] = []
 
-    def on_frame(self, frame: Any) -> None:
+    def on_frame(self, engine: Any, frame: Any, /) -> None:
         found = (frame.msg_type.value, frame.get_payload_as_bytes(), bool(frame.fin))
         self.frames.append(found)
 
@@ -110,7 +110,7 @@ async def test_a_receiver_that_fails_gets_1011(caplog: pytest.LogCaptureFixture)
     """Its error is logged, and the connection is told to close."""
 
     class Fails(Recorder):
-        def on_frame(self, frame: Any) -> None:
+        def on_frame(self, engine: Any, frame: Any, /) -> None:
             raise KeyError("no such thing")
 
     recorder = Fails()

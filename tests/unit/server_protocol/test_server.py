@@ -57,7 +57,7 @@ class Recorder(Protocol):
 
     def take(self, *frames: FakeFrame) -> Recorder:
         for frame in frames:
-            self.on_frame(frame)  # type: ignore[arg-type]
+            self.on_frame(None, frame)  # type: ignore[arg-type]
         self.users.flush()  # type: ignore[attr-defined]
         return self
 
