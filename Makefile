@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-redis format clean
+.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-memory bench-redis format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: .venv/.run ## the race against a server in C; ARGS="-t 1 --rounds 1" for 
 
 bench-attacks: .venv/.run ## what attacks cost the other clients; ARGS="-t 1 --rounds 1 pings TLS" for some
 	.venv/bin/python bench/attack_race.py $(ARGS)
+
+bench-memory: .venv/.run ## what an idle connection consists of; ARGS="--browser", "--tls -n 1000", "--lines"
+	.venv/bin/python bench/memory.py $(ARGS)
 
 bench-redis: .venv/.run ## what Redis costs: items, latency, two servers as one; ARGS as above
 	.venv/bin/python bench/redis_race.py $(ARGS)

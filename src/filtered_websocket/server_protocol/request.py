@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha1
 from urllib.parse import urlsplit
+
+from multidict import istr
 
 from ..typing import Request
 from .exception import ProtocolError
@@ -29,6 +32,10 @@ _request_line = re.compile(rf"({TOKEN}) ([^\s\x00-\x1f\x7f]+) HTTP/(\d)\.(\d)").
 _header_line = re.compile(rf"({TOKEN}):([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
 _header_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _token = re.compile(TOKEN).fullmatch
+
+# Connections share the names of their headers, which would cost each of them 130 bytes a name. An
+# `istr` knows its lower case; clients that make up names cannot have more than so many kept.
+_name = lru_cache(maxsize=128)(istr)
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
@@ -52,7 +59,7 @@ def parse_request(head: bytes, peer: str = "") -> Request:
             raise ProtocolError("a header is malformed")
         # HTTP/1.0 has no Upgrade: a proxy that speaks it does not mean what it passes on.
         if minor != "0" or header[1].lower() != "upgrade":
-            headers.append((header[1], header[2].strip("\t ")))
+            headers.append((_name(header[1]), header[2].strip("\t ")))
     request = Request(method, _origin_form(target), headers, peer)
     if minor != "0" and len(request.headers.getall("Host", [])) != 1:
         raise ProtocolError("exactly one Host header is needed")
