@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-memory bench-redis format clean
+.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-check bench-fanout bench-memory bench-redis format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ docs: .venv/.dev ## the manual, in build/docs
 
 bench: .venv/.run ## the race against a server in C; ARGS="-t 1 --rounds 1" for a short one
 	.venv/bin/python bench/race.py $(ARGS)
+
+bench-fanout: .venv/.run ## the fan-out path alone, without sockets; ARGS="sixty echo" for some scenarios
+	.venv/bin/python bench/fanout.py $(ARGS)
+
+bench-check: .venv/.run ## has it become slower? instructions against stored ones; ARGS=--store renews these
+	.venv/bin/python bench/check.py $(ARGS)
 
 bench-attacks: .venv/.run ## what attacks cost the other clients; ARGS="-t 1 --rounds 1 pings TLS" for some
 	.venv/bin/python bench/attack_race.py $(ARGS)
