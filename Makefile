@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # One after the other, also with -j: the tests and the benchmark need the machine for themselves.
 .NOTPARALLEL:
-.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-check bench-fanout bench-memory bench-redis format clean
+.PHONY: help run test check integration browser compliance compliance-full fuzz fuzz-quick soak docs bench bench-attacks bench-check bench-fanout bench-memory bench-redis bench-targets format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-memory: .venv/.run ## what an idle connection consists of; ARGS="--browser
 
 bench-redis: .venv/.run ## what Redis costs: items, latency, two servers as one; ARGS as above
 	.venv/bin/python bench/redis_race.py $(ARGS)
+
+bench-targets: .venv/.run ## all figures that have a target; ARGS="-t 1 --rounds 1 echo TLS" for some
+	.venv/bin/python bench/targets.py $(ARGS)
 
 format: .venv/.dev ## let ruff format the code and sort the imports
 	.venv/bin/ruff check --select I --fix .

@@ -1,11 +1,12 @@
-/* csrv - the limit: a broadcast server in C that does nothing else.
+/* csrv - the limit: a server in C that broadcasts, or echoes, and does nothing else.
  *
  *   gcc -O3 -march=native -o csrv csrv.c
- *   csrv PORT
+ *   csrv PORT         broadcast: all messages that one epoll_wait brings in are framed once, into
+ *                     one batch; then each connection gets it, less its own messages, in one send()
+ *   csrv echo PORT    echo: what one read brings in goes back in one send()
  *
- * All messages that one epoll_wait brings in are framed once, into one batch; then each connection
- * gets the batch, less its own messages, in one send().  There are no limits, no UTF-8 check, no
- * fragments, no control frames, and one answer to every handshake: the one to wsload's key.
+ * There are no limits, no UTF-8 check, no fragments, no control frames, and one answer to every
+ * handshake: the one to wsload's key.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -45,7 +46,7 @@ typedef struct {
 #define MAX_CONNS 70000
 static conn *conns[MAX_CONNS];
 static u32 nconns;
-static int ep;
+static int ep, is_echo;
 static u8 *batch;
 static u32 batch_len, batch_cap;
 static u8 rbuf[1 << 18];
@@ -152,6 +153,7 @@ static void add_frame(conn *c, u8 op, const u8 *p, u64 len, const u8 *key) {
     }
     for (; i < len; i++) o[i] = p[i] ^ key[i & 3];
     batch_len = o + len - batch;
+    if (is_echo) return;
 
     if (c->nown && c->own[c->nown - 1].to == from) {
         c->own[c->nown - 1].to = batch_len;
@@ -206,6 +208,10 @@ static void on_readable(conn *c) {
     if (r < 0 && errno == EAGAIN) return;
     size_t n = c->in_len + r;
     ssize_t used = r > 0 ? parse(c, rbuf, n) : -1;
+    if (is_echo && batch_len) {
+        put(c, batch, batch_len);
+        batch_len = 0;
+    }
     if (used < 0) {
         drop(c);
         return;
@@ -246,8 +252,9 @@ static int listen_on(int port) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) {
-        fprintf(stderr, "usage: csrv PORT\n");
+    is_echo = argc == 3 && !strcmp(argv[1], "echo");
+    if (argc != 2 + is_echo) {
+        fprintf(stderr, "usage: csrv [echo] PORT\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -256,7 +263,7 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
 
-    int listener = listen_on(atoi(argv[1]));
+    int listener = listen_on(atoi(argv[argc - 1]));
     ep = epoll_create1(0);
     struct epoll_event events[1024], e = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(ep, EPOLL_CTL_ADD, listener, &e);

@@ -27,14 +27,17 @@ def fws_server(*options):
 BROADCAST = fws_server("-f", "filtered_websocket.filters.broadcast_messages")
 
 
-def compiled(name):
-    source, program = BENCH / f"{name}.c", BUILD / name
+def compiled(name, *flags):
+    source, program = BENCH / f"{name}.c", BUILD / "".join((name, *flags))
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return program
     if not shutil.which("gcc"):
         sys.exit(f"the benchmark needs gcc, to compile {source}")
     BUILD.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["gcc", "-O3", "-march=native", "-o", program, source], check=True)
+    command = ["gcc", "-O3", "-march=native", "-o", program, source, *flags]
+    if subprocess.run(command).returncode:
+        needs = "; it needs zlib and its header (zlib1g-dev)" if "-lz" in flags else ""
+        sys.exit(f"{source} cannot be compiled{needs}")
     return program
 
 
@@ -45,12 +48,32 @@ def raise_descriptor_limit():
 
 def run_wsload(mode, pid, port, *arguments):
     """Return what `wsload` has measured on a server; exit when anything was lost or reordered."""
-    command = [compiled("wsload"), mode, *map(str, arguments)]
+    flags = ("-DDEFLATE", "-lz") if "--deflate" in arguments else ()
+    command = [compiled("wsload", *flags), mode, *map(str, arguments)]
     command += ["--port", str(port), "--server-pid", str(pid)]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{run.stderr}{run.stdout}")
     return json.loads(run.stdout)
+
+
+def cpu_seconds(pid):
+    """Return the CPU time of a process, more exactly than /proc tells it."""
+    return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), which Python lacks
+
+
+def make_certificate(folder):
+    """Return a file with a certificate for localhost and its key; needs `openssl`."""
+    pem = Path(folder) / "both.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", pem, "-out", pem),
+        ],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    return pem
 
 
 def pin(core):

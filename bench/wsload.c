@@ -24,9 +24,12 @@
  *   --self 1                   the server sends a message to its sender too
  *   --pub-recv 0               publishers receive nothing
  *   --binary                   binary messages
+ *   --json                     JSON instead of 'x' behind the first 32 bytes
+ *   --deflate                  compress, and let the server (permessage-deflate, without context
+ *                              takeover); needs zlib: gcc -DDEFLATE ... -lz
  *   -t, --time T, --warmup T   seconds measured, and seconds before that (5, 1)
  *   --stall T                  give up after so many seconds without a delivery (3)
- *   --hold-ms MS               conns: how long the connections stay open (1000)
+ *   --hold-ms MS               conns: how long the connections stay open, idle (1000)
  *   --conc K                   handshakes under way at once (40)
  *   --src-ips K                spread connections over K loopback addresses (4)
  *   --spin 0                   sleep in epoll_wait; polling keeps wake-ups out of the server's time
@@ -57,12 +60,16 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef DEFLATE
+#include <zlib.h>
+#endif
 
 typedef uint64_t u64;
 typedef uint32_t u32;
 typedef uint8_t u8;
 #define HDRLEN 32 /* ts(16) + pub(4) + seq(12) */
 #define NS 1000000000ull
+#define PART 2048 /* bytes of one message that may wait for the rest */
 #define MASK64 0x3d21fa373d21fa37ull /* key bytes 37 fa 21 3d */
 
 static inline u64 now_ns(void) {
@@ -82,7 +89,7 @@ enum { FANOUT, ECHO, CONNS };
 static int mode;
 static const char *host = "127.0.0.1", *path = "/", *pub_path = NULL, *label = "";
 static int port = 9000, nsubs = 100, npubs = 1, size_ = 128, window = 64, self_ = 0, conc = 40,
-           spin = 1, binary = 0, src_ips = 4, hold_ms = 1000, pub_recv = 1;
+           spin = 1, binary = 0, src_ips = 4, hold_ms = 1000, pub_recv = 1, json = 0, deflate_ = 0;
 static int poisson = 0;
 static double dur = 5, warm = 1, rate = 0, stall_s = 3;
 static int server_pid = 0, server_cpu = -1, src_base = 0;
@@ -95,8 +102,9 @@ typedef struct conn {
     u32 idx;
     int pub; /* publisher number, -1 for subscribers */
     u8 state, want_out, in_dirty;
-    /* in: bytes kept until the rest of a header is there; bytes still to skip of a known message */
-    u8 part[256];
+    /* in: bytes kept until the rest of a header, or of a compressed message, is there;
+       bytes still to skip of a known message */
+    u8 *part;
     u32 part_len;
     u64 skip;
     u8 cur_ok;
@@ -197,10 +205,25 @@ static inline void hex16(u8 *o, u64 v) {
 }
 
 /* ---------------- frames out ---------------- */
-static u8 *tmpl;
+static u8 *text; /* the payload of all messages, but for their header */
+static u8 *tmpl; /* the frame, masked */
 static u32 tmpl_len, tmpl_hdr;
 
+static void make_text(void) {
+    text = malloc(size_ + 128);
+    memset(text, 'x', size_);
+    for (u32 n = HDRLEN, v = 1; json && n < (u32)size_;) {
+        v = v * 1664525 + 1013904223;
+        n += sprintf((char *)text + n,
+                     "%c{\"id\":%u,\"symbol\":\"%c%c%c\",\"price\":%u.%02u,\"volume\":%u}",
+                     n == HDRLEN ? '[' : ',', 100000 + v % 900000, 'A' + v / 7 % 26,
+                     'A' + v / 911 % 26, 'A' + v / 104729 % 26, v % 977, v / 977 % 100,
+                     v / 65536 % 10000);
+    }
+}
+
 static void make_tmpl(void) {
+    make_text();
     tmpl = malloc(size_ + 16);
     u32 n = 0;
     tmpl[n++] = binary ? 0x82 : 0x81;
@@ -218,7 +241,7 @@ static void make_tmpl(void) {
     memcpy(tmpl + n, &m, 4);
     n += 4;
     tmpl_hdr = n;
-    for (int i = 0; i < size_; i++) tmpl[n + i] = 'x' ^ tmpl[n - 4 + (i & 3)];
+    for (int i = 0; i < size_; i++) tmpl[n + i] = text[i] ^ tmpl[n - 4 + (i & 3)];
     tmpl_len = n + size_;
 }
 
@@ -240,17 +263,24 @@ static u8 *out_reserve(conn *c, u32 n) {
     return p;
 }
 
+static void put_deflated(conn *c);
+
 static inline void put_msg(conn *c, u64 ts) {
-    u8 *f = out_reserve(c, tmpl_len);
-    memcpy(f, tmpl, tmpl_len);
     u8 h[HDRLEN];
     u64 pubno = c->pub & 0xffff;
     hex16(h, ts);
     hex16(h + 16, (pubno << 48) | (c->next_seq & 0xffffffffffffull));
-    u64 w[4];
-    memcpy(w, h, 32);
-    for (int i = 0; i < 4; i++) w[i] ^= MASK64;
-    memcpy(f + tmpl_hdr, w, 32);
+    if (deflate_) {
+        memcpy(text, h, HDRLEN);
+        put_deflated(c);
+    } else {
+        u8 *f = out_reserve(c, tmpl_len);
+        memcpy(f, tmpl, tmpl_len);
+        u64 w[4];
+        memcpy(w, h, 32);
+        for (int i = 0; i < 4; i++) w[i] ^= MASK64;
+        memcpy(f + tmpl_hdr, w, 32);
+    }
     c->next_seq++;
     sent_total++;
     if (measuring) meas_published++;
@@ -299,6 +329,84 @@ static void put_ctl(conn *c, int op, const u8 *d, int n) {
     memcpy(f + 2, &m, 4);
     for (int i = 0; i < n; i++) f[6 + i] = d[i] ^ f[2 + (i & 3)];
 }
+
+/* ---------------- compressed messages (RFC 7692) ---------------- */
+#ifdef DEFLATE
+static void put_deflated(conn *c) {
+    static z_stream z;
+    if (z.state)
+        deflateReset(&z);
+    else
+        deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY);
+    static u8 out[PART + 64];
+    z.next_in = text;
+    z.avail_in = size_;
+    z.next_out = out;
+    z.avail_out = sizeof out;
+    deflate(&z, Z_SYNC_FLUSH);
+    u32 len = z.total_out - 4; /* without the empty block of the flush */
+    u32 head = len < 126 ? 2 : 4;
+    u64 m = MASK64;
+    u8 *f = out_reserve(c, head + 4 + len);
+    f[0] = 0xc0 | (binary ? 2 : 1);
+    f[1] = 0x80 | (len < 126 ? len : 126);
+    if (head == 4) {
+        f[2] = len >> 8;
+        f[3] = len & 255;
+    }
+    f += head;
+    memcpy(f, &m, 4);
+    for (u32 i = 0; i < len; i++) f[4 + i] = out[i] ^ f[i & 3];
+}
+
+/* All receivers get the same bytes, so each message is inflated once and then remembered. */
+typedef struct {
+    u32 len;
+    u8 payload[PART];
+    u64 ts, ps;
+} known;
+
+static const known *inflated(u8 *p, u32 len) {
+    static z_stream z;
+    static known seen[4096];
+    static u8 out[PART * 4];
+    u64 key = len, word;
+    for (u32 i = 0; i + 8 <= len; i += 8) {
+        memcpy(&word, p + i, 8);
+        key = (key ^ word) * 0x9e3779b97f4a7c15ull;
+    }
+    known *k = &seen[key >> 52];
+    if (k->len == len && !memcmp(k->payload, p, len)) return k;
+    if (z.state)
+        inflateReset(&z);
+    else
+        inflateInit2(&z, -15);
+    u8 *parts[] = {p, (u8 *)"\0\0\xff\xff"};
+    u32 sizes[] = {len, 4};
+    z.next_out = out;
+    z.avail_out = sizeof out;
+    for (int i = 0; i < 2; i++) {
+        z.next_in = parts[i];
+        z.avail_in = sizes[i];
+        if (inflate(&z, Z_SYNC_FLUSH) != Z_OK) return NULL;
+    }
+    if (z.total_out != (u32)size_ || memcmp(out + HDRLEN, text + HDRLEN, size_ - HDRLEN))
+        return NULL;
+    k->len = len;
+    memcpy(k->payload, p, len);
+    k->ts = unhex16(out);
+    k->ps = unhex16(out + 16);
+    return k;
+}
+#else
+typedef struct {
+    u64 ts, ps;
+} known;
+
+static void put_deflated(conn *c) { (void)c; }
+
+static const known *inflated(u8 *p, u32 len) { return (void)p, (void)len, NULL; }
+#endif
 
 /* ---------------- frames in ---------------- */
 static void bad_seq(u32 *e, u32 seq, u32 k) {
@@ -397,6 +505,22 @@ static void parse(conn *c, u8 *p, size_t n, u64 now) {
             n -= h + len;
             continue;
         }
+        if (__builtin_expect(p[0] & 0x40, 0)) {
+            if (h + len > PART) {
+                proto_err++;
+                conn_close(c);
+                return;
+            }
+            if (n < h + len) goto part;
+            const known *k = inflated(p + h, len);
+            if (k)
+                account(c, k->ts, k->ps >> 48, (u32)k->ps, now);
+            else
+                other++;
+            p += h + len;
+            n -= h + len;
+            continue;
+        }
         if (__builtin_expect(len != (u64)size_, 0)) {
             other++;
             c->cur_ok = 0;
@@ -431,8 +555,8 @@ part:
 }
 
 #define RB (512 * 1024)
-static u8 rbuf_[RB + 256];
-static u8 *const rbuf = rbuf_ + 256;
+static u8 rbuf_[PART + RB];
+static u8 *const rbuf = rbuf_ + PART;
 
 static void on_http(conn *c, size_t n) {
     /* handshake response: kept in part (responses are small) */
@@ -442,7 +566,7 @@ static void on_http(conn *c, size_t n) {
     c->part_len = 0;
     u8 *e = memmem(b, n, "\r\n\r\n", 4);
     if (!e) {
-        if (n >= sizeof c->part) { /* keep status line + tail only */
+        if (n >= PART) { /* keep status line + tail only */
             memmove(c->part, b, 16);
             memcpy(c->part + 16, b + n - 8, 8);
             c->part_len = 24;
@@ -454,6 +578,11 @@ static void on_http(conn *c, size_t n) {
     }
     if (n < 12 || memcmp(b, "HTTP/1.1 101", 12)) {
         if (nfailed++ == 0) fprintf(stderr, "handshake refused: %.*s\n", (int)(e - b), b);
+        conn_close(c);
+        return;
+    }
+    if (deflate_ && !memmem(b, e - b, "permessage-deflate", 18)) {
+        if (nfailed++ == 0) fprintf(stderr, "the server does not compress\n");
         conn_close(c);
         return;
     }
@@ -531,8 +660,11 @@ static void on_connected(conn *c) {
                      "GET %s HTTP/1.1\r\nHost: %s:%d\r\n"
                      "Upgrade: websocket\r\nConnection: Upgrade\r\n"
                      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                     "Sec-WebSocket-Version: 13\r\n\r\n",
-                     (c->pub >= 0 && pub_path) ? pub_path : path, host, port);
+                     "Sec-WebSocket-Version: 13\r\n%s\r\n",
+                     (c->pub >= 0 && pub_path) ? pub_path : path, host, port,
+                     deflate_ ? "Sec-WebSocket-Extensions: permessage-deflate; "
+                                "client_no_context_takeover\r\n"
+                              : "");
     if (send(c->fd, b, n, MSG_NOSIGNAL) != n) {
         nfailed++;
         conn_close(c);
@@ -591,11 +723,19 @@ static double connect_all(int from, int to, double timeout) {
 
 /* ---------------- /proc ---------------- */
 typedef struct {
-    double utime, stime;
+    double utime, stime, cpu;
     long rss_kb;
     long pss_kb;
     int procs;
 } procstat;
+
+/* In seconds; /proc/PID/stat has hundredths only. */
+static double cpu_clock(int pid) {
+    clockid_t clock;
+    struct timespec t = {0};
+    if (!clock_getcpuclockid(pid, &clock)) clock_gettime(clock, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
 
 static procstat tree(int root) {
     procstat r = {0};
@@ -655,6 +795,7 @@ static procstat tree(int root) {
         if (in[i]) {
             r.utime += t[i].u;
             r.stime += t[i].s;
+            r.cpu += cpu_clock(t[i].pid);
             r.procs++;
             char fn[64], l[256];
             snprintf(fn, sizeof fn, "/proc/%d/smaps_rollup", t[i].pid);
@@ -806,6 +947,8 @@ static void parse_options(int argc, char **argv) {
         {"stall", 1, 0, 15},
         {"pub-recv", 1, 0, 16},
         {"poisson", 1, 0, 17},
+        {"json", 0, 0, 18},
+        {"deflate", 0, 0, 19},
         {0},
     };
     int k;
@@ -835,6 +978,8 @@ static void parse_options(int argc, char **argv) {
         case 15: stall_s = atof(optarg); break;
         case 16: pub_recv = atoi(optarg); break;
         case 17: poisson = atoi(optarg); break;
+        case 18: json = 1; break;
+        case 19: deflate_ = 1; break;
         default: usage();
         }
     }
@@ -845,6 +990,16 @@ int main(int argc, char **argv) {
     parse_options(argc, argv);
     if (size_ < HDRLEN) {
         fprintf(stderr, "--size must be >= %d\n", HDRLEN);
+        return 2;
+    }
+#ifndef DEFLATE
+    if (deflate_) {
+        fprintf(stderr, "--deflate: wsload was compiled without zlib\n");
+        return 2;
+    }
+#endif
+    if (deflate_ && size_ > PART) {
+        fprintf(stderr, "--size with --deflate must be <= %d\n", PART);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -867,7 +1022,9 @@ int main(int argc, char **argv) {
     dirty = calloc(nconn, sizeof *dirty);
     ep = epoll_create1(EPOLL_CLOEXEC);
     make_tmpl();
+    u8 *parts = malloc((size_t)nconn * PART);
     for (int i = 0; i < nconn; i++) {
+        C[i].part = parts + (size_t)i * PART;
         C[i].idx = i;
         C[i].pub = i >= nsubs ? i - nsubs : -1;
         if (mode == ECHO) C[i].pub = i;
@@ -884,7 +1041,10 @@ int main(int argc, char **argv) {
     if (mode == CONNS) {
         double cbq = cpu_busy(server_cpu);
         u64 t = now_ns();
-        while (now_ns() - t < hold_ms * 1000000ull) pump(50);
+        while (now_ns() - t < hold_ms * 1000000ull) {
+            pump(50);
+            do_dirty(now_ns(), 0);
+        }
         procstat fin = tree(server_pid);
         printf(
             "{\"mode\":\"conns\",\"label\":\"%s\",\"conns\":%d,"
@@ -892,12 +1052,14 @@ int main(int argc, char **argv) {
             "\"seconds\":%.3f,\"handshakes_per_s\":%.0f,"
             "\"cpu_us_per_handshake\":%.2f,\"core_us_per_handshake\":%.2f,"
             "\"rss_before_kb\":%ld,\"rss_after_kb\":%ld,"
-            "\"pss_before_kb\":%ld,\"pss_after_kb\":%ld,\"kib_per_conn\":%.3f,\"procs\":%d}\n",
+            "\"pss_before_kb\":%ld,\"pss_after_kb\":%ld,\"kib_per_conn\":%.3f,\"procs\":%d,"
+            "\"idle_cpu\":%.5f,\"pings\":%llu}\n",
             label, nconn, (unsigned long long)nopen, (unsigned long long)nfailed,
             (unsigned long long)nclosed, ct, nopen / ct,
-            nopen ? (post.utime + post.stime - pre.utime - pre.stime) * 1e6 / nopen : 0,
+            nopen ? (post.cpu - pre.cpu) * 1e6 / nopen : 0,
             nopen ? (cbq - cbp) * 1e6 / nopen : 0, pre.rss_kb, fin.rss_kb, pre.pss_kb, fin.pss_kb,
-            nopen ? (double)(fin.pss_kb - pre.pss_kb) / nopen : 0, fin.procs);
+            nopen ? (double)(fin.pss_kb - pre.pss_kb) / nopen : 0, fin.procs,
+            (fin.cpu - post.cpu) * 1e9 / (now_ns() - t), (unsigned long long)pings);
         return nopen == (u64)nconn && !nclosed ? 0 : 1;
     }
     if (nopen != (u64)nconn) {
@@ -1008,7 +1170,7 @@ int main(int argc, char **argv) {
     else
         for (int i = 0; i < nconn; i++) lost += C[i].next_seq - expct[i];
     double el = (t_end - t_meas) / 1e9;
-    double scpu = (ps1.utime + ps1.stime) - (ps0.utime + ps0.stime);
+    double scpu = ps1.cpu - ps0.cpu;
     double dps = el > 0 ? meas_deliv / el : 0;
     printf("{\"mode\":\"%s\",\"label\":\"%s\",\"subs\":%d,\"pubs\":%d,\"size\":%d,\"window\":%d,"
            "\"self\":%d,\"rate\":%.0f,\"seconds\":%.3f,"
