@@ -44,7 +44,7 @@ soak: .venv/.dev ## good and hostile clients for ten minutes, then nothing may b
 docs: .venv/.dev ## the manual, in build/docs
 	.venv/bin/sphinx-build -W -n --keep-going docs build/docs
 
-bench: .venv/.run ## the race against a server in C; ARGS="-t 1 --rounds 1" for a short one
+bench: .venv/.bench ## the race against other servers: table, CSV, plot; ARGS="-t 0.3 --rounds 1"
 	.venv/bin/python bench/race.py $(ARGS)
 
 bench-fanout: .venv/.run ## the fan-out path alone, without sockets; ARGS="sixty echo" for some scenarios
@@ -90,6 +90,10 @@ system-packages:
 
 .venv/.fuzz: .venv/.dev
 	.venv/bin/python -m pip install --quiet --editable '.[fuzz]'
+	@touch $@
+
+.venv/.bench: .venv/.run
+	.venv/bin/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 # Its packages are of a certain age, so no Python beyond 3.13 has wheels of them.

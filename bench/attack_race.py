@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,14 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from attacks import ATTACKS, Attacker
-from harness import BENCH, BUILD, compiled, raise_descriptor_limit, server
+from harness import (
+    BENCH,
+    BUILD,
+    compiled,
+    make_certificate,
+    raise_descriptor_limit,
+    server,
+)
 
 CLIENTS = "fanout -n 90 -p 10 -r 200 --spin 0 --warmup 1"  # `-r`: broadcasts per second
 LARGE = {"20 never read": ["-s", "2048"]}  # so that much is unread soon
@@ -33,6 +41,7 @@ def main():
         sys.exit("the attack race needs Linux: wsload.c is built on epoll, memory is read in /proc")
     if not shutil.which("openssl"):
         sys.exit("the attack race needs openssl, to make a certificate")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers end too
     wsload = compiled("wsload")
     raise_descriptor_limit()
     rows = []
@@ -56,15 +65,7 @@ def parse_options():
 
 
 def server_command(folder):
-    pem = folder / "both.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", pem, "-out", pem),
-        ],
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
+    pem = make_certificate(folder)
     return [
         *(sys.executable, BENCH / "attacked_server.py", "--log_level", "error"),
         *("--compression", "deflate", "--handshake_timeout", "3", "--max_queue_bytes", "65536"),

@@ -46,14 +46,18 @@ def raise_descriptor_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+class RunFailed(SystemExit):
+    """A run lost or reordered something, or stalled; ends the benchmark unless it is caught."""
+
+
 def run_wsload(mode, pid, port, *arguments):
-    """Return what `wsload` has measured on a server; exit when anything was lost or reordered."""
+    """Return what `wsload` has measured on a server."""
     flags = ("-DDEFLATE", "-lz") if "--deflate" in arguments else ()
     command = [compiled("wsload", *flags), mode, *map(str, arguments)]
     command += ["--port", str(port), "--server-pid", str(pid)]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{run.stderr}{run.stdout}")
+        raise RunFailed(f"{' '.join(map(str, command))} failed:\n{run.stderr}{run.stdout}")
     return json.loads(run.stdout)
 
 

@@ -39,10 +39,10 @@ class WithoutAsync(FilteredWebSocket):
 
     __slots__ = ()
 
-    def _handle(self, chain, data):
-        if data is not None and data.is_binary:
+    def onMessage(self, msg):
+        if msg.is_binary:
             raise NotImplementedError("the benchmark sends text")
-        chain.run(self, data)
+        self.factory.message_chain.run(self, msg)
 
 
 def cpu_per_message(without, seconds):

@@ -7,14 +7,13 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import BENCH, raise_descriptor_limit, server
+from harness import BENCH, make_certificate, raise_descriptor_limit, server
 
 HEAD = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -46,7 +45,7 @@ def main():
         command = [sys.executable, *(["-X", "tracemalloc"] if options.lines else [])]
         command += [BENCH / "inspected_server.py", report, "--log_level", "warning"]
         if options.tls:
-            pem = certificate(folder)
+            pem = make_certificate(folder)
             command += ["-key", pem, "-cert", pem]
         command += ["-f", "filtered_websocket.filters.broadcast_messages", "-p"]
         pid, port = running.enter_context(server(*command))
@@ -68,19 +67,6 @@ def parse_options():
     parser.add_argument("--tls", action="store_true", help="connect with TLS; -n 1000 will do")
     parser.add_argument("--lines", action="store_true", help="list the lines that allocate instead")
     return parser.parse_args()
-
-
-def certificate(folder):
-    pem = Path(folder) / "both.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", pem, "-out", pem),
-        ],
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
-    return pem
 
 
 class Clients:

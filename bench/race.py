@@ -1,68 +1,190 @@
-"""Race fws_server against a broadcast server in C that does nothing else (csrv.c)."""
+"""Race fws_server against other broadcast servers: a table, a CSV and a plot in build/bench."""
 
 import argparse
+import csv
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
 import sys
-from collections import defaultdict
-from contextlib import ExitStack
-from statistics import median
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
 
-from harness import BROADCAST, compiled, raise_descriptor_limit, run_wsload, server
+import report
+from cases import CASES
+from harness import (
+    BENCH,
+    BROADCAST,
+    BUILD,
+    RunFailed,
+    compiled,
+    raise_descriptor_limit,
+    run_wsload,
+    server,
+)
+from plot import draw
 
-CASES = {
-    "1000 clients, 10 publishers, 10 in flight": "-n 1000 -p 10 -w 10",
-    "1000 clients, 10 publishers, 60 in flight": "-n 1000 -p 10 -w 60",
-    "100 clients and 100 publishers, 100 in flight": "-n 100 -p 100 -w 100",
-    "100 clients, 10 publishers, 20 of 16 KiB": "-n 100 -p 10 -w 20 -s 16384",
-}
+# The race is about these two: if one of them fails, there is nothing to report.
+MUST_PASS = ("C", "fws_server")
+
+
+class Server(NamedTuple):
+    command: list
+    version: str
 
 
 def main():
     options = parse_options()
-    if sys.platform != "linux":
-        sys.exit("the benchmark needs Linux: wsload.c and csrv.c are built on epoll")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers end too
     raise_descriptor_limit()
-    with ExitStack() as running:
-        servers = {
-            "C": running.enter_context(server(compiled("csrv"))),
-            "fws_server": running.enter_context(server(*BROADCAST)),
-        }
-        results = race(servers, options)
-    print_table(results)
+    found = {name: SERVERS[name]() for name in options.servers}
+    servers = {name: racer for name, racer in found.items() if racer}
+    runs = []
+    try:
+        for run in race(servers, chosen_cases(options), options):
+            runs.append(run)
+    finally:
+        if runs:
+            write_runs(runs)
+    medians = report.medians(runs)
+    print(report.full_tables(medians), end="")
+    draw(medians, BUILD / "race.svg")
+    if options.publish:
+        report.publish(medians)
+        draw(medians, report.PLOT)
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-t", "--time", type=float, default=3, help="seconds per run (3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=f"servers: {', '.join(SERVERS)}; cases: {'; '.join(CASES)}"
+    )
+    parser.add_argument("-t", "--time", type=float, default=1, help="seconds per run (1)")
     parser.add_argument("-r", "--rounds", type=int, default=3, help="runs per case and server (3)")
-    return parser.parse_args()
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=SERVERS, metavar="NAME")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="WORDS", help="those whose names have one of these words"
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="renew the figures in README.md and docs/"
+    )
+    options = parser.parse_args()
+    if sys.platform != "linux":
+        parser.error("the benchmark needs Linux: wsload.c and csrv.c are built on epoll")
+    if options.publish and (options.cases or options.servers is not SERVERS):
+        parser.error("--publish is for a race of all servers in all cases")
+    return options
 
 
-def race(servers, options):
-    """Run all cases `rounds` times, the servers in turn; return the results by case and server."""
-    results = defaultdict(list)
-    for turn in range(1, options.rounds + 1):
-        for case, arguments in CASES.items():
-            print(f"round {turn} of {options.rounds}: {case}", file=sys.stderr)
-            for name, (pid, port) in servers.items():
-                result = run_wsload("fanout", pid, port, *arguments.split(), "-t", options.time)
-                results[case, name].append(result)
-    return results
+def in_c():
+    program = compiled("csrv")
+    gcc = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True)
+    return Server([program], f"by gcc {gcc.stdout.strip()}")
 
 
-def print_table(results):
-    def middle(case, name, key):
-        return median(result[key] for result in results[case, name])
+def ours():
+    return Server(BROADCAST, version("filtered_websocket"))
 
-    print(f"\n{'':46}{'deliveries/s':>24}{'':8}{'CPU µs per delivery':>20}")
-    print(f"{'':46}{'C':>12}{'fws_server':>12}{'ratio':>8}{'C':>10}{'fws_server':>12}{'ratio':>8}")
-    for case in CASES:
-        c_rate, rate = (middle(case, name, "deliveries_per_s") for name in ("C", "fws_server"))
-        c_cpu, cpu = (middle(case, name, "cpu_us_per_delivery") for name in ("C", "fws_server"))
-        print(
-            f"{case:46}{c_rate:12,.0f}{rate:12,.0f}{rate / c_rate:8.2f}"
-            f"{c_cpu:10.3f}{cpu:12.3f}{cpu / c_cpu:8.2f}"
-        )
+
+def in_python(package):
+    command = [sys.executable, BENCH / "servers" / f"{package}_server.py"]
+    return Server(command, version(package))
+
+
+def on_node():
+    """Install `ws`, with the part in C that it recommends; return None where that cannot be."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        print("ws is left out: it needs node and npm", file=sys.stderr)
+        return None
+    package = BUILD / "node_modules" / "ws"
+    if not package.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
+        npm = ["npm", "install", "--prefix", BUILD, "--no-audit", "--no-fund", "--ignore-scripts"]
+        if subprocess.run([*npm, "ws", "bufferutil"], stdout=sys.stderr).returncode:
+            print("ws is left out: npm could not install it", file=sys.stderr)
+            return None
+    script = '`${require("./package.json").version} on node ${process.versions.node}`'
+    node = subprocess.run(["node", "-p", script], cwd=package, capture_output=True, text=True)
+    return Server(["node", BENCH / "servers" / "ws_server.js"], node.stdout.strip())
+
+
+SERVERS = {
+    "C": in_c,
+    "fws_server": ours,
+    "picows": lambda: in_python("picows"),
+    "websockets": lambda: in_python("websockets"),
+    "aiohttp": lambda: in_python("aiohttp"),
+    "ws": on_node,
+}
+
+
+def chosen_cases(options):
+    """Return the cases that were asked for and for which there are enough descriptors."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    chosen = {}
+    for case, settings in CASES.items():
+        if options.cases and not any(words in case for words in options.cases):
+            continue
+        # What a server has open besides its clients is less than a hundred.
+        if settings["n"] + settings["p"] + 100 > limit:
+            print(f"left out, with no more than {limit:,} open files: {case}", file=sys.stderr)
+            continue
+        chosen[case] = settings
+    if not chosen:
+        sys.exit("no case is left to run; --help lists them all")
+    return chosen
+
+
+def race(servers, cases, options):
+    """Yield one row per run: for each case all servers in turn, `rounds` times."""
+    common = {"date": date.today().isoformat(), "machine": machine()}
+    turns = [(case, name) for case in cases for _ in range(options.rounds) for name in servers]
+    for number, (case, name) in enumerate(turns, 1):
+        print(f"{number} of {len(turns)}: {case}: {name}", file=sys.stderr)
+        row = {"case": case, "server": name, "version": servers[name].version, "error": ""}
+        try:
+            row |= measure(servers[name], cases[case], options.time)
+        except RunFailed as error:
+            if name in MUST_PASS:
+                raise
+            row["error"] = " ".join(str(error).split())
+        yield row | common
+
+
+def measure(racer, settings, seconds):
+    """Run one case against a new server, which no run before has left anything to do."""
+    # CPU time is counted in hundredths of a second, and few messages use little of it.
+    seconds *= 4 if "r" in settings else 1
+    arguments = [word for key, value in settings.items() for word in (f"-{key}", value)]
+    with server(*racer.command) as (pid, port):
+        return run_wsload("fanout", pid, port, *arguments, "-t", seconds, "--warmup", 0.5)
+
+
+def machine():
+    """Return processor, cores, kernel and Python in a line."""
+    processor = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    kernel = platform.release().partition("-")[0]
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{processor}, {os.cpu_count()} cores, Linux {kernel}, {python}"
+
+
+def write_runs(runs):
+    columns = dict.fromkeys(column for run in runs for column in run)
+    with (BUILD / "race.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(runs)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -160,3 +160,13 @@ def test_the_numbers_of_conformance_are_those_expected() -> None:
     expected = expectations.load()
     numbers = f"All {len(expected)} cases: {expectations.summary(expected)}."
     assert numbers in page("conformance")
+
+
+def test_the_figures_of_the_race_are_those_of_its_csv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """README and the page have what `make bench` writes for the stored medians, the plot too."""
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    report = import_module("report")
+    rows = report.read(report.CSV)
+    for path, text in report.pages(rows).items():
+        assert report.BEGIN + text + report.END in path.read_text()
+    assert report.origin(rows) in report.PLOT.read_text()
