@@ -39,6 +39,7 @@ Entry = tuple[int, bytes | None]
 """At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
 
 NO_ENTRY: Entry = (0, None)
+NOT_A_MESSAGE = object()  # equals nothing that anybody could send
 ENTRY_SIZE = 8  # bytes that an entry takes whose frame others get too
 
 
@@ -260,7 +261,7 @@ class _Encoder:
         self._handling_binary = handling_binary
         self._check_thread = check_thread
         self._thread = get_ident()
-        self._msg: bytes | str | None = None
+        self._msg: object = NOT_A_MESSAGE
         self._is_binary = False
         self._frame = b""
         self._fitted: dict[int, bytes] = {}  # `_frame`, by window
@@ -269,14 +270,20 @@ class _Encoder:
         """Return the frame of `msg`, as connections with this window get it."""
         if get_ident() != self._thread:
             self._check_thread()
-        is_binary = msg.is_binary if isinstance(msg, Message) else self._handling_binary()
-        if msg == self._msg and is_binary == self._is_binary:
-            frame = self._frame
+        if isinstance(msg, bytearray):
+            is_binary = msg.is_binary if isinstance(msg, Message) else self._handling_binary()
+            remembered: object = NOT_A_MESSAGE  # It may have changed by the next call.
         else:
-            frame = encode_frame(msg, is_binary)
-            if not isinstance(msg, bytearray):  # It may have changed by the next call.
-                self._msg, self._is_binary, self._frame = msg, is_binary, frame
-                self._fitted.clear()
+            is_binary = self._handling_binary()
+            if msg == self._msg and is_binary == self._is_binary:
+                return self.fit(self._frame, window) if window else self._frame
+            remembered = msg
+        frame = encode_frame(msg, is_binary)
+        if frame == self._frame:
+            frame = self._frame
+        elif self._fitted:
+            self._fitted = {}
+        self._msg, self._is_binary, self._frame = remembered, is_binary, frame
         return self.fit(frame, window) if window else frame
 
     def fit(self, frame: bytes, window: int) -> bytes:
@@ -302,9 +309,10 @@ class _Stream:
 
     def changed_by(self, entries: list[Entry]) -> bytes:
         """Return the stream of a connection that leaves the shared one at `entries`."""
-        if len(self._offsets) == 1:
-            own = [frame for _, frame in entries if frame is not None]
-            return own[0] if len(own) == 1 else b"".join(own)
+        if len(self._offsets) == 1:  # There is no shared one, and so nothing to leave out of it.
+            if len(entries) == 1:
+                return entries[0][1] or b""
+            return b"".join([frame for _, frame in entries if frame])
         joined, offsets = memoryview(self.joined), self._offsets
         parts: list[bytes | memoryview] = []
         start = 0

@@ -197,11 +197,16 @@ def test_a_broadcast_is_encoded_once_for_all() -> None:
     assert len({id(connection.writes[0]) for connection in connections}) == 1
 
 
-def test_a_loop_that_sends_the_same_to_many_shares_the_bytes() -> None:
+@pytest.mark.parametrize(
+    "make_equal", [lambda: bytes(bytearray(b"equal")), lambda: Message(b"equal"), "equal".lower]
+)
+def test_a_loop_that_sends_the_same_to_many_shares_the_bytes(
+    make_equal: Callable[[], Data],
+) -> None:
     """Equal messages, one after the other, are one frame, whichever connections they are for."""
     turn, users, connections = make(3)
     for connection in connections:
-        send(users, connection, bytes(bytearray(b"equal")))
+        send(users, connection, make_equal())
     turn.end()
     written = [write for connection in connections for write in connection.writes]
     assert written == [frames("equal")] * 3
@@ -282,7 +287,7 @@ def test_a_message_is_taken_as_it_is_when_sent() -> None:
 def test_what_cannot_be_sent_disturbs_nobody() -> None:
     """A wrong type raises TypeError, and the rest of the turn leaves as it should."""
     turn, users, (a,) = make(1)
-    users.broadcast("one")
+    users.broadcast(Message(b"one"))
     for wrong in (None, 5):
         with pytest.raises(TypeError):
             users.broadcast(wrong)  # type: ignore[arg-type]

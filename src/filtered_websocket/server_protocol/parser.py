@@ -60,6 +60,7 @@ class FrameParser(WSListener):
         "_rest",
         "_room",
         "_size",
+        "is_large",
         "on_ws_frame",
     )
 
@@ -136,11 +137,7 @@ class FrameParser(WSListener):
         self._buffer = self._get_buffer(-1)
         self._size = len(self._buffer)
         self._room = self._size * 3 // 4
-
-    @property
-    def is_large(self) -> bool:
-        """Whether long messages have made it allocate more than it is kept with."""
-        return self._size > SPARE_BUFFER
+        self.is_large = self._size > SPARE_BUFFER
 
     def discard(self) -> None:
         """Free the engine, which holds this parser and is held by it."""

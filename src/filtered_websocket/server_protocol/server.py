@@ -56,7 +56,8 @@ TRY_AGAIN_LATER = 1013
 MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
 
 # All connections read into the same bytes, which are emptied before anything else is read.
-_read_buffer = memoryview(bytearray(64 * 1024))
+READ_SIZE = 64 * 1024  # bytes
+_read_buffer = memoryview(bytearray(READ_SIZE))
 PIECE = 3072  # bytes of a read that are handled before the time is looked at
 WRITE_OVERHEAD = 64  # bytes that a write which waits takes besides its data
 
@@ -252,7 +253,7 @@ class Protocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.was_heard = True
         self.receive(_read_buffer[:nbytes])
-        if nbytes == len(_read_buffer) and not self._unread:
+        if nbytes == READ_SIZE and not self._unread:
             # There is more, and the event loop would go on with it at once.
             self._wait_for_turn(0.0)
 
