@@ -28,6 +28,7 @@ from filtered_websocket.server_protocol.handshake import Acceptor
 from filtered_websocket.server_protocol.http import PlainPages
 from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.server_protocol.origins import OriginPolicy
+from filtered_websocket.server_protocol.outbox import OVERHEAD
 
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -268,7 +269,7 @@ class SlowClients(FanOut):
     """Let all clients read too slowly, so that what is sent waits and pushes out what waited."""
 
     limits = Limits(
-        slow_client="drop_oldest", queue_bytes=WAITING * (4 + 128 + wire.WRITE_OVERHEAD), **CALM
+        slow_client="drop_oldest", queue_bytes=WAITING * (4 + 128 + OVERHEAD), **CALM
     )
 
     def open(self, keep=0):

@@ -11,7 +11,7 @@ Connections that have agreed on compression share a stream of their own, one for
 that a broadcast is compressed once.
 
 What belongs here: who gets which frames, in what order. What does not: bounding the unsent bytes of
-a slow connection, which is the business of its `write` (`server_protocol.server`).
+a slow connection, which is the business of its `write` (`server_protocol.outbox`).
 """
 
 from __future__ import annotations

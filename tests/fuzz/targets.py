@@ -263,7 +263,8 @@ def frames(data: bytes) -> None:
 
 def check_memory(connection: FilteredWebSocket, limits: Limits) -> None:
     """Raise AssertionError when more is kept for a connection than its limits allow."""
-    assert len(connection._fragments or b"") <= limits.message_size
+    fragments = connection._fragments
+    assert fragments is None or len(fragments.message) <= limits.message_size
     waiting = connection._waiting or ()
     assert len(waiting) <= 1 or sum(map(len, waiting)) <= limits.queue_bytes
     jobs = connection._jobs or ()

@@ -12,13 +12,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from .exception import ProtocolError, WireError
+from .exception import (
+    MESSAGE_TOO_BIG,
+    POLICY_VIOLATION,
+    PROTOCOL_ERROR,
+    ProtocolError,
+    WireError,
+)
 
 __all__ = ["Inflater", "negotiate"]
-
-PROTOCOL_ERROR = 1002
-POLICY_VIOLATION = 1008
-MESSAGE_TOO_BIG = 1009
 
 # Bytes in or out at a time: Python's zlib joins what is longer, which takes twice the room.
 BLOCK = 32 * 1024

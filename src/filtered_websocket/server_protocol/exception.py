@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Close codes (RFC 6455 section 7.4.1)
+NORMAL = 1000
+PROTOCOL_ERROR = 1002
+INVALID_TEXT = 1007
+POLICY_VIOLATION = 1008
+MESSAGE_TOO_BIG = 1009
+TRY_AGAIN_LATER = 1013
+
 
 class FrameError(Exception):
     """Report a frame that is incomplete or malformed."""

@@ -10,9 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from codecs import getincrementaldecoder
-from collections import deque
-from collections.abc import Callable
 from copy import copy
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,15 +20,14 @@ from picows import WSMsgType
 
 from ..frames import PONG, encode_close, encode_control, is_utf8
 from ..typing import Data, Message
-from .deflate import Inflater
-from .exception import WireError
+from .exception import INVALID_TEXT, NORMAL, PROTOCOL_ERROR, TRY_AGAIN_LATER, WireError
+from .fragments import Fragments
 from .limits import Limits
+from .outbox import Outbox
 from .parser import ParserPool
 from .turns import SLICE, Turns
 
 if TYPE_CHECKING:
-    from codecs import IncrementalDecoder
-
     from picows import WSFrame, WSTransport
 
     from .parser import FrameParser
@@ -46,22 +42,12 @@ BINARY = WSMsgType.BINARY
 PING = WSMsgType.PING
 CLOSE = WSMsgType.CLOSE
 
-# Close codes (RFC 6455 section 7.4.1)
-NORMAL = 1000
-PROTOCOL_ERROR = 1002
-INVALID_TEXT = 1007
-MESSAGE_TOO_BIG = 1009
-TRY_AGAIN_LATER = 1013
-
 MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
 
 # All connections read into the same bytes, which are emptied before anything else is read.
 READ_SIZE = 64 * 1024  # bytes
 _read_buffer = memoryview(bytearray(READ_SIZE))
 PIECE = 3072  # bytes of a read that are handled before the time is looked at
-WRITE_OVERHEAD = 64  # bytes that a write which waits takes besides its data
-
-utf8_decoder = getincrementaldecoder("utf-8")
 
 
 class Outlet(Interface):
@@ -74,7 +60,7 @@ class Outlet(Interface):
     def send_frame(self, connection: Any, frame: bytes) -> None: ...
 
 
-class Protocol(asyncio.BufferedProtocol):
+class Protocol(Outbox):
     """Speak WebSocket with one peer.
 
     `id` is a uuid4; `users` maps the ids of all open connections to the connections. `transport` is
@@ -83,13 +69,11 @@ class Protocol(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_cut_off",
-        "_decoder",
         "_early",
         "_early_bytes",
         "_fragments",
         "_gone",
         "_holds",
-        "_inflater",
         "_is_closing",
         "_is_deaf",
         "_may_open",
@@ -98,25 +82,17 @@ class Protocol(asyncio.BufferedProtocol):
         "_told_closed",
         "_turns",
         "_unread",
-        "_waiting",
-        "_waiting_bytes",
         "id",
         "is_open",
-        "limits",
-        "transport",
         "users",
         "was_heard",
         "window_bits",
-        "write",
     )
 
     def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool, turns: Turns) -> None:
+        super().__init__(limits)
         self.id: UUID = uuid4()
         self.users = users
-        self.limits = limits
-        self.transport: asyncio.Transport | None = None
-        # How a flush reaches the socket: the transport's own `write` while the peer keeps up.
-        self.write: Callable[[Any], None] = _discard
         self.is_open = False
         self.was_heard = True
         self.window_bits = 0
@@ -131,11 +107,7 @@ class Protocol(asyncio.BufferedProtocol):
         self._unread = b""
         self._parser: FrameParser | None = None
         self._holds = 0
-        self._waiting: deque[bytes] | None = None
-        self._waiting_bytes = 0
-        self._fragments: Message | None = None
-        self._decoder: IncrementalDecoder | None = None
-        self._inflater: Inflater | None = None
+        self._fragments: Fragments | None = None
         self._cut_off: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] | None = None
 
@@ -184,7 +156,7 @@ class Protocol(asyncio.BufferedProtocol):
         self._is_closing = True
         self._leave()
         if not self.transport.is_closing():
-            self._send_all_waiting()
+            self.send_all_waiting()
             self.transport.write(encode_close(code, reason))
             self._cut_off_after(
                 self.limits.close_timeout if answer_within is None else answer_within
@@ -194,6 +166,7 @@ class Protocol(asyncio.BufferedProtocol):
         """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""
         self.users.check_thread()
         self._leave()
+        self.forget_waiting()
         if self.transport is not None:
             self.transport.abort()
 
@@ -241,9 +214,9 @@ class Protocol(asyncio.BufferedProtocol):
             self._parser.discard()
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        self._parser = self._fragments = self._inflater = self._waiting = self.transport = None
+        self.forget_waiting()
+        self._parser = self._fragments = self.transport = None
         self._unread = b""
-        self.write = _discard
 
     # Reading
 
@@ -333,8 +306,7 @@ class Protocol(asyncio.BufferedProtocol):
                 self._on_reserved_bits(frame)
             elif opcode == TEXT or opcode == BINARY:
                 if not frame.fin or self._fragments is not None:
-                    self._begin_fragments(frame)
-                    self._on_fragment(frame)
+                    self._begin_fragments(frame, is_compressed=False)
                     return
                 message = Message(frame.get_payload_as_bytes())
                 if opcode == BINARY:
@@ -350,7 +322,7 @@ class Protocol(asyncio.BufferedProtocol):
                 self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
                 if self.transport is not None:
                     self.transport.close()
-            elif opcode == PING and self._waiting is None:
+            elif opcode == PING and not self.is_backed_up:
                 # A peer that does not read gets no pongs: they would pile up without bound.
                 self.users.send_frame(self, encode_control(PONG, frame.get_payload_as_bytes()))
         except WireError as error:
@@ -361,7 +333,7 @@ class Protocol(asyncio.BufferedProtocol):
         if self._is_closing:
             return
         logger.debug("%s closed with %d: %s", self.id, error.code, error.reason)
-        self._fragments = self._decoder = self._inflater = None
+        self._fragments = None
         self.loseConnection(error.code, error.reason)
 
     def on_parse_error(self, error: WireError) -> None:
@@ -377,50 +349,35 @@ class Protocol(asyncio.BufferedProtocol):
 
     def ping(self, frame: bytes) -> None:
         """Send a ping, unless the peer reads so slowly that others wait already."""
-        if self._waiting is None:
+        if not self.is_backed_up:
             self.write(frame)
 
-    # Messages in fragments (RFC 6455 section 5.4), and compressed ones (RFC 7692 section 6)
-
-    def _begin_fragments(self, frame: WSFrame) -> None:
-        if self._fragments is not None:
-            raise WireError(PROTOCOL_ERROR, "a new message inside a fragmented one")
-        self._fragments = Message()
-        if frame.msg_type == BINARY:
-            self._fragments.is_binary = True
-        else:
-            self._decoder = utf8_decoder()
-
-    def _on_fragment(self, frame: WSFrame) -> None:
-        message, limit = self._fragments, self.limits.message_size
-        if message is None:
-            raise WireError(PROTOCOL_ERROR, "a continuation of nothing")
-        payload = frame.get_payload_as_bytes()
-        if self._inflater is not None:
-            size = len(message)
-            self._inflater.inflate(payload, bool(frame.fin))
-            payload = bytes(message[size:])
-        else:
-            message += payload
-            if len(message) > limit:
-                raise WireError(MESSAGE_TOO_BIG, f"over {limit} bytes")
-        if self._decoder is not None:
-            try:
-                self._decoder.decode(payload, final=bool(frame.fin))
-            except UnicodeDecodeError:
-                raise WireError(INVALID_TEXT, "text that is not UTF-8") from None
-        if frame.fin:
-            self._fragments = self._decoder = self._inflater = None
-            self.onMessage(message)
+    # Messages in fragments, and compressed ones
 
     def _on_reserved_bits(self, frame: WSFrame) -> None:
         is_first = frame.msg_type == TEXT or frame.msg_type == BINARY
         if frame.rsv2 or frame.rsv3 or not is_first or not self.window_bits:
             raise WireError(PROTOCOL_ERROR, "reserved bit set")
-        self._begin_fragments(frame)
-        assert self._fragments is not None
-        self._inflater = Inflater(self._fragments, self.limits.message_size)
+        self._begin_fragments(frame, is_compressed=True)
+
+    def _begin_fragments(self, frame: WSFrame, *, is_compressed: bool) -> None:
+        if self._fragments is not None:
+            raise WireError(PROTOCOL_ERROR, "a new message inside a fragmented one")
+        self._fragments = Fragments(
+            self.limits.message_size,
+            is_binary=frame.msg_type == BINARY,
+            is_compressed=is_compressed,
+        )
         self._on_fragment(frame)
+
+    def _on_fragment(self, frame: WSFrame) -> None:
+        fragments, is_last = self._fragments, bool(frame.fin)
+        if fragments is None:
+            raise WireError(PROTOCOL_ERROR, "a continuation of nothing")
+        fragments.add(frame.get_payload_as_bytes(), is_last)
+        if is_last:
+            self._fragments = None
+            self.onMessage(fragments.message)
 
     # Closing (RFC 6455 section 7)
 
@@ -436,50 +393,16 @@ class Protocol(asyncio.BufferedProtocol):
             self.users.leave(self)
             self.onDisconnect()
 
-    # Slow readers: what the transport does not take waits here, up to a bound
-
-    def pause_writing(self) -> None:
-        if self._waiting is None and not self._is_closing:
-            self._waiting = deque()
-            self._waiting_bytes = 0
-            self.write = self._write_waiting
+    # Slow readers
 
     def resume_writing(self) -> None:
         self.was_heard = True  # Taking what we send is a sign of life; a pong may be far behind.
-        waiting, self._waiting = self._waiting, None
-        if not self.is_open or waiting is None or self.transport is None or self.write is _discard:
-            return
-        self.write = self.transport.write
-        while waiting:
-            self.write(waiting.popleft())
-            if self._waiting is not None:  # The write filled the transport and paused us again.
-                self._waiting.extend(waiting)
-                self._waiting_bytes = sum(len(data) + WRITE_OVERHEAD for data in waiting)
-                return
+        super().resume_writing()
 
-    def _write_waiting(self, data: bytes) -> None:
-        waiting, limits = self._waiting, self.limits
-        assert waiting is not None
-        waiting.append(data)
-        self._waiting_bytes += len(data) + WRITE_OVERHEAD
-        if self._waiting_bytes <= limits.queue_bytes:
-            return
-        if limits.slow_client == "close":
-            self.write = _discard
-            waiting.clear()
-            # Not now: a flush is looping over the connections, and closing runs filters.
-            asyncio.get_running_loop().call_soon(self.loseConnection, TRY_AGAIN_LATER, "too slow")
-        elif limits.slow_client == "drop_newest":
-            self._waiting_bytes -= len(waiting.pop()) + WRITE_OVERHEAD
-        else:
-            while self._waiting_bytes > limits.queue_bytes and len(waiting) > 1:
-                self._waiting_bytes -= len(waiting.popleft()) + WRITE_OVERHEAD
+    def on_too_slow(self) -> None:
+        self.loseConnection(TRY_AGAIN_LATER, "too slow")
 
-    def _send_all_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        self.write = _discard
-        if waiting and self.transport is not None:
-            self.transport.writelines(waiting)
+    # Before the handshake is done
 
     def _keep_early(self, msg: Data) -> None:
         size = len(msg.encode()) if isinstance(msg, str) else len(msg)
@@ -502,7 +425,3 @@ def resume_reading(transport: asyncio.Transport) -> None:
 def _is_close_code(code: int) -> bool:
     """Tell whether a close frame may carry `code`."""
     return code in (1000, 1001, 1002, 1003, *range(1007, 1015)) or 3000 <= code < 5000
-
-
-def _discard(data: object) -> None:
-    """Write to nowhere, for connections that are not open."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,61 +15,17 @@ from picows import WSMsgType
 from filtered_websocket.frames import encode_close, encode_frame
 from filtered_websocket.server_protocol.frame import Frame
 from filtered_websocket.server_protocol.limits import Limits
-from filtered_websocket.server_protocol.parser import ParserPool
-from filtered_websocket.server_protocol.server import WRITE_OVERHEAD, Protocol
-from filtered_websocket.server_protocol.turns import Turns
-from filtered_websocket.typing import Data, Message
-from filtered_websocket.users import Users
+from filtered_websocket.typing import Message
 
 from ...integration import wire
 from ..conftest import idle
-from .fakes import FakeFrame, FakeTransport
+from .fakes import FakeFrame
+from .recorder import Recorder, slow, text
 from .test_deflate import compress
 from .test_parser import cut
 
 CONTINUATION, TEXT, BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 PING, PONG, CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
-
-
-class Recorder(Protocol):
-    """A connection that keeps what happened to it."""
-
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.turn: list[Callable[[], None]] = []
-        limits = limits or Limits()
-        super().__init__(Users(self.turn.append), limits, ParserPool(limits.message_size), Turns())
-        self.socket = FakeTransport()
-        self.events: list[Any] = []
-
-    def onConnect(self) -> None:
-        self.events.append("connect")
-
-    def onMessage(self, msg: Message) -> None:
-        self.events.append((bytes(msg), msg.is_binary))
-
-    def onDisconnect(self) -> None:
-        self.events.append("disconnect")
-
-    def open(self) -> Recorder:  # type: ignore[override]
-        super().open(self.socket)  # type: ignore[arg-type]
-        return self
-
-    def take(self, *frames: FakeFrame) -> Recorder:
-        for frame in frames:
-            self.on_frame(None, frame)  # type: ignore[arg-type]
-        self.users.flush()  # type: ignore[attr-defined]
-        return self
-
-    def send(self, *messages: Data) -> Recorder:
-        """Send each message in a turn of its own."""
-        for msg in messages:
-            self.sendMessage(msg)
-            self.users.flush()  # type: ignore[attr-defined]
-        return self
-
-
-def text(*messages: str) -> bytes:
-    return b"".join(encode_frame(message, False) for message in messages)
 
 
 # Frames to messages
@@ -383,81 +338,6 @@ async def test_the_end_comes_once(how: str) -> None:
 # Slow readers
 
 
-SMALL = {"queue_bytes": 3 * (4 + WRITE_OVERHEAD)}  # three frames of two characters
-
-
-def slow(policy: str, *messages: str) -> Recorder:
-    """Return a connection whose socket is full, and that was sent messages since."""
-    connection = Recorder(Limits(slow_client=policy, **SMALL)).open()  # type: ignore[arg-type]
-    connection.pause_writing()
-    return connection.send(*messages)
-
-
-@pytest.mark.parametrize("policy", ["close", "drop_oldest", "drop_newest"])
-async def test_what_fits_waits_for_a_slow_reader(policy: str) -> None:
-    """Nothing is lost as long as it fits: it leaves in order when the socket has room."""
-    connection = slow(policy, "01", "23", "45")
-    assert connection.socket.written == b""
-    connection.resume_writing()
-    connection.send("67")
-    assert connection.socket.written == text("01", "23", "45", "67")
-
-
-@pytest.mark.parametrize(
-    ("policy", "left"),
-    [("drop_oldest", ["45", "67", "89"]), ("drop_newest", ["01", "23", "45"])],
-)
-async def test_what_does_not_fit_is_dropped(policy: str, left: list[str]) -> None:
-    """Whole frames go, the oldest or the newest; the connection stays."""
-    connection = slow(policy, "01", "23", "45", "67", "89")
-    connection.resume_writing()
-    assert connection.send("ab").socket.written == text(*left, "ab")
-    assert connection.socket.close_codes == []
-
-
-async def test_a_reader_that_is_too_slow_is_closed() -> None:
-    """By default it gets 1013 instead of what waits; not before the turn has ended."""
-    connection = slow("close", "01", "23", "45", "67", "89")
-    assert connection.events == ["connect"]
-    await idle()
-    assert connection.socket.close_codes == [1013]
-    assert connection.events == ["connect", "disconnect"]
-    assert connection.socket.written == encode_close(1013, "too slow")
-
-
-@given(st.sampled_from(["drop_oldest", "drop_newest"]), st.lists(st.text(max_size=8)))
-def test_what_waits_is_bounded(policy: str, messages: list[str]) -> None:
-    """Whatever is sent, no more than the limit waits, or one frame."""
-    connection = slow(policy, *messages)
-    for msg in messages:
-        connection.send(msg)
-        waiting = [len(data) for data in connection._waiting or ()]
-        assert (
-            sum(waiting) + WRITE_OVERHEAD * len(waiting) <= SMALL["queue_bytes"]
-            or len(waiting) == 1
-        )
-    connection.resume_writing()
-    assert len(connection.socket.written) == sum(waiting) if messages else True
-
-
-async def test_a_socket_that_fills_again_while_it_empties() -> None:
-    """What was not taken waits on, in order, and still counts."""
-    connection = slow("drop_newest", "01", "23", "45")
-    take = connection.socket.write
-
-    def take_one(data: bytes | memoryview) -> None:
-        take(data)
-        connection.pause_writing()
-
-    connection.socket.write = take_one  # type: ignore[method-assign]
-    connection.resume_writing()
-    assert connection.socket.written == text("01")
-    connection.send("67", "89")  # the second is too much
-    for _ in range(5):
-        connection.resume_writing()
-    assert connection.socket.written == text("01", "23", "45", "67")
-
-
 async def test_a_slow_reader_gets_no_pongs() -> None:
     """A peer that pings without reading does not fill the memory."""
     connection = slow("close").take(FakeFrame(b"a", PING))
@@ -473,14 +353,6 @@ async def test_a_slow_reader_is_heard_when_it_reads() -> None:
     connection.resume_writing()
     assert connection.was_heard
     assert connection.socket.written == text("01")
-
-
-async def test_many_tiny_messages_count_as_what_they_take() -> None:
-    """What waits is bounded in memory, not in payload."""
-    connection = Recorder(Limits(slow_client="drop_oldest", queue_bytes=1000)).open()
-    connection.pause_writing()
-    connection.send(*["a"] * 100)
-    assert len(connection._waiting or ()) == 1000 // (3 + WRITE_OVERHEAD)
 
 
 async def test_a_half_closed_peer_that_reads_nothing_is_cut_off() -> None:
