@@ -301,18 +301,24 @@ class _Encoder:
 class _Stream:
     """What all connections with the same window share of one turn."""
 
-    __slots__ = ("_offsets", "joined")
+    __slots__ = ("_changed", "_entries", "_offsets", "joined")
 
     def __init__(self, frames: list[bytes]) -> None:
         self.joined = frames[0] if len(frames) == 1 else b"".join(frames)
         self._offsets = list(accumulate(map(len, frames), initial=0))
+        self._entries: list[Entry] = []  # what `changed_by` was called with the last time
+        self._changed = self.joined
 
     def changed_by(self, entries: list[Entry]) -> bytes:
         """Return the stream of a connection that leaves the shared one at `entries`."""
+        if entries != self._entries:  # Those of a group mostly come one after the other.
+            self._entries, self._changed = entries, self._join(entries)
+        return self._changed
+
+    def _join(self, entries: list[Entry]) -> bytes:
         if len(self._offsets) == 1:  # There is no shared one, and so nothing to leave out of it.
-            if len(entries) == 1:
-                return entries[0][1] or b""
-            return b"".join([frame for _, frame in entries if frame])
+            own = [frame for _, frame in entries if frame is not None]
+            return own[0] if len(own) == 1 else b"".join(own)
         joined, offsets = memoryview(self.joined), self._offsets
         parts: list[bytes | memoryview] = []
         start = 0

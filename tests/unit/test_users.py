@@ -431,6 +431,18 @@ def test_a_group_gets_what_is_for_it() -> None:
     assert blue.received == frames("to blue", "to all")
 
 
+def test_what_a_group_gets_is_joined_once() -> None:
+    """Members whose streams are alike share the bytes; a stream that differs is its own."""
+    cluster = Cluster()
+    members = [cluster.enter("red") for _ in range(4)]
+    cluster.users.broadcast("one", group="red")
+    cluster.users.broadcast("two", skip=members[0].id, group="red")
+    cluster.turn.end()
+    assert members[0].received == frames("one")
+    assert {member.received for member in members[1:]} == {frames("one", "two")}
+    assert len({id(member.writes[0]) for member in members[1:]}) <= 2  # the other may come between
+
+
 def test_a_group_without_members_here_is_no_broadcast_to_all() -> None:
     """Nobody here gets it, but the other servers are asked: they may have members."""
     cluster = Cluster()
