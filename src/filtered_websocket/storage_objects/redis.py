@@ -89,6 +89,7 @@ class StorageObject(BasePubSubStorageObject):
         self._refusals: dict[str, float] = {}
         self.is_stopping = False
         self._failures = 0
+        self._has_told_failures = False
         self._beats = 0
         self._not_sets: set[bytes] = set()
         self.place = _place(options)
@@ -293,11 +294,13 @@ class StorageObject(BasePubSubStorageObject):
                 logger.debug("writing to Redis ended", exc_info=error)
                 # That Redis is away the subscriber says; this is for a Redis that is heard well.
                 if self._failures == LASTING and self.subscriber.is_listening:
+                    self._has_told_failures = True
                     logger.warning("writing to Redis at %s fails: %s", self.place, reason_of(error))
             await asyncio.sleep(_pause_after(self._failures) * random.uniform(0.5, 1))
 
     def _succeeded(self) -> None:
-        if self._failures >= LASTING:
+        if self._has_told_failures:
+            self._has_told_failures = False
             logger.warning("writing to Redis at %s works again", self.place)
         self._failures = 0
         if self._dropped_before is not None and not self._queue:
