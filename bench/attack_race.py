@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +22,9 @@ from harness import (
     BUILD,
     compiled,
     make_certificate,
+    positive,
     raise_descriptor_limit,
+    run_benchmark,
     server,
 )
 
@@ -37,11 +38,8 @@ COLUMNS += ("files_before", "files_after", "lost", "seen")
 
 def main():
     options = parse_options()
-    if sys.platform != "linux":
-        sys.exit("the attack race needs Linux: wsload.c is built on epoll, memory is read in /proc")
     if not shutil.which("openssl"):
         sys.exit("the attack race needs openssl, to make a certificate")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers end too
     wsload = compiled("wsload")
     raise_descriptor_limit()
     rows = []
@@ -57,7 +55,7 @@ def main():
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-t", "--time", type=float, default=5, help="seconds per run (5)")
-    parser.add_argument("-r", "--rounds", type=int, default=5, help="runs without and with it (5)")
+    parser.add_argument("-r", "--rounds", type=positive, default=5, help="with and without (5)")
     parser.add_argument("attacks", nargs="*", metavar="NAME", help="parts of names (all)")
     options = parser.parse_args()
     options.attacks = [name for name in ATTACKS if any(part in name for part in options.attacks)]
@@ -210,4 +208,4 @@ def save(rows):
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

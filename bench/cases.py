@@ -13,7 +13,7 @@ TABLE = {
     "100 clients, all publish, 100 in flight": {"n": 0, "p": 100, "w": 100},
     "1,000 clients, all publish, 1,000 in flight": {"n": 0, "p": 1_000, "w": 1_000},
     "100 clients, 10 publishers, 20 of 16 KiB in flight": {"n": 100, "p": 10, "w": 20, "s": 16_384},
-    "1,000 clients, one message at a time, 20 a second": {"n": 1_000, "p": 1, "r": 20},
+    "1,000 clients, one message at a time, 20 a second": {"n": 1_000, "p": 10, "r": 20},
 }
 PLOT = {publishers(clients, 60): {"n": clients, "p": 10, "w": 60} for clients in GROWTH}
 CASES = TABLE | PLOT

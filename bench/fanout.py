@@ -16,7 +16,7 @@ from functools import cached_property
 from time import process_time
 
 import uvloop
-from harness import SERVER_CORE, pin
+from harness import SERVER_CORE, pin, positive
 
 from filtered_websocket.filters.base import FilterBase, WebSocketMessageFilter
 from filtered_websocket.filters.broadcast_messages import BroadcastMessagesFilter
@@ -68,8 +68,8 @@ def main():
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-r", "--repeats", type=int, default=10, help="the best one counts (10)")
-    parser.add_argument("--turns", type=int, help="do so many turns of one scenario, unmeasured")
+    parser.add_argument("-r", "--repeats", type=positive, default=10, help="the best counts (10)")
+    parser.add_argument("--turns", type=positive, help="so many of one scenario, unmeasured")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     options = parser.parse_args()
     for name in options.scenarios:
@@ -268,9 +268,7 @@ class FanOut:
 class SlowClients(FanOut):
     """Let all clients read too slowly, so that what is sent waits and pushes out what waited."""
 
-    limits = Limits(
-        slow_client="drop_oldest", queue_bytes=WAITING * (4 + 128 + OVERHEAD), **CALM
-    )
+    limits = Limits(slow_client="drop_oldest", queue_bytes=WAITING * (4 + 128 + OVERHEAD), **CALM)
 
     def open(self, keep=0):
         super().open(keep)

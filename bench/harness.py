@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,27 @@ def compiled(name, *flags):
         needs = "; it needs zlib and its header (zlib1g-dev)" if "-lz" in flags else ""
         sys.exit(f"{source} cannot be compiled{needs}")
     return program
+
+
+def run_benchmark(main):
+    """Run a program where it can measure; Ctrl-C and SIGTERM end it, and what it has started."""
+    if sys.platform != "linux":
+        sys.exit("the benchmarks need Linux: they are built on epoll and read /proc")
+    if len(CORES) < 2:
+        sys.exit("the benchmarks need two cores: one for the server, one for the clients")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def positive(text):
+    """Return the number that an option was given. Raises ValueError for 0 and less."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def raise_descriptor_limit():

@@ -24,16 +24,6 @@ class Transport:
         pass
 
 
-class WithoutDataChain(FilteredWebSocket):
-    """Read as if no filter could ever see the raw bytes."""
-
-    __slots__ = ()
-
-    def buffer_updated(self, nbytes):
-        self.was_heard = True
-        self.receive(self.get_buffer(-1)[:nbytes])
-
-
 class WithoutAsync(FilteredWebSocket):
     """Handle each message at once: no filter can be async, and nothing ever waits."""
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import BENCH, make_certificate, raise_descriptor_limit, server
+from harness import BENCH, make_certificate, positive, raise_descriptor_limit, run_benchmark, server
 
 HEAD = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -34,11 +34,8 @@ PATIENCE = 60.0  # seconds that the server may take to look at its memory
 
 def main():
     options = parse_options()
-    if sys.platform != "linux":
-        sys.exit("the table of memory needs Linux: it is read in /proc")
     if options.tls and not shutil.which("openssl"):
         sys.exit("the table of memory with TLS needs openssl, to make a certificate")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server ends too
     raise_descriptor_limit()
     with TemporaryDirectory() as folder, ExitStack() as running:
         report = Path(folder) / "report"
@@ -62,7 +59,7 @@ def main():
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", "--connections", type=int, default=10_000, help="(10,000)")
+    parser.add_argument("-n", "--connections", type=positive, default=10_000, help="(10,000)")
     parser.add_argument("--browser", action="store_true", help="send the headers of a browser")
     parser.add_argument("--tls", action="store_true", help="connect with TLS; -n 1000 will do")
     parser.add_argument("--lines", action="store_true", help="list the lines that allocate instead")
@@ -149,4 +146,4 @@ def growth(before, after, count):
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -20,7 +20,7 @@ COLOURS = {
     "aiohttp": "#b04a86",
     "ws": "#c75000",
 }
-LABELS = {"C": "C: the limit", "picows": "picows, bare", "ws": "ws on node"}
+LABELS = {"picows": "picows, bare", "ws": "ws on node"}
 TITLE = "Deliveries per second on one core, by number of clients"
 EMPHASISED = "fws_server"
 FAINT = "#6e7781"

@@ -1,17 +1,12 @@
 """Race fws_server against other broadcast servers: a table, a CSV and a plot in build/bench."""
 
 import argparse
-import csv
-import os
-import platform
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 import report
@@ -22,7 +17,9 @@ from harness import (
     BUILD,
     RunFailed,
     compiled,
+    positive,
     raise_descriptor_limit,
+    run_benchmark,
     run_wsload,
     server,
 )
@@ -39,7 +36,6 @@ class Server(NamedTuple):
 
 def main():
     options = parse_options()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers end too
     raise_descriptor_limit()
     found = {name: SERVERS[name]() for name in options.servers}
     servers = {name: racer for name, racer in found.items() if racer}
@@ -49,7 +45,8 @@ def main():
             runs.append(run)
     finally:
         if runs:
-            write_runs(runs)
+            columns = dict.fromkeys(column for run in runs for column in run)
+            report.write(BUILD / "race.csv", runs, columns)
     medians = report.medians(runs)
     print(report.full_tables(medians), end="")
     draw(medians, BUILD / "race.svg")
@@ -63,7 +60,7 @@ def parse_options():
         description=__doc__, epilog=f"servers: {', '.join(SERVERS)}; cases: {'; '.join(CASES)}"
     )
     parser.add_argument("-t", "--time", type=float, default=1, help="seconds per run (1)")
-    parser.add_argument("-r", "--rounds", type=int, default=3, help="runs per case and server (3)")
+    parser.add_argument("-r", "--rounds", type=positive, default=3, help="runs of each (3)")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=SERVERS, metavar="NAME")
     parser.add_argument(
         "--cases", nargs="+", metavar="WORDS", help="those whose names have one of these words"
@@ -72,8 +69,6 @@ def parse_options():
         "--publish", action="store_true", help="renew the figures in README.md and docs/"
     )
     options = parser.parse_args()
-    if sys.platform != "linux":
-        parser.error("the benchmark needs Linux: wsload.c and csrv.c are built on epoll")
     if options.publish and (options.cases or options.servers is not SERVERS):
         parser.error("--publish is for a race of all servers in all cases")
     return options
@@ -81,6 +76,8 @@ def parse_options():
 
 def in_c():
     program = compiled("csrv")
+    if not shutil.which("gcc"):  # it was compiled before
+        return Server([program], "")
     gcc = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True)
     return Server([program], f"by gcc {gcc.stdout.strip()}")
 
@@ -140,7 +137,8 @@ def chosen_cases(options):
 
 def race(servers, cases, options):
     """Yield one row per run: for each case all servers in turn, `rounds` times."""
-    common = {"date": date.today().isoformat(), "machine": machine()}
+    common = {"seconds": options.time, "date": date.today().isoformat()}
+    common["machine"] = report.machine()
     turns = [(case, name) for case in cases for _ in range(options.rounds) for name in servers]
     for number, (case, name) in enumerate(turns, 1):
         print(f"{number} of {len(turns)}: {case}: {name}", file=sys.stderr)
@@ -156,35 +154,11 @@ def race(servers, cases, options):
 
 def measure(racer, settings, seconds):
     """Run one case against a new server, which no run before has left anything to do."""
-    # CPU time is counted in hundredths of a second, and few messages use little of it.
-    seconds *= 4 if "r" in settings else 1
+    seconds *= 4 if "r" in settings else 1  # else a percentile would be of few messages
     arguments = [word for key, value in settings.items() for word in (f"-{key}", value)]
     with server(*racer.command) as (pid, port):
         return run_wsload("fanout", pid, port, *arguments, "-t", seconds, "--warmup", 0.5)
 
 
-def machine():
-    """Return processor, cores, kernel and Python in a line."""
-    processor = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            processor = line.partition(":")[2].strip()
-            break
-    kernel = platform.release().partition("-")[0]
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{processor}, {os.cpu_count()} cores, Linux {kernel}, {python}"
-
-
-def write_runs(runs):
-    columns = dict.fromkeys(column for run in runs for column in run)
-    with (BUILD / "race.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(runs)
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_benchmark(main)

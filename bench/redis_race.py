@@ -8,7 +8,6 @@ import asyncio
 import os
 import select
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -24,7 +23,16 @@ from uuid import uuid4
 
 import redis
 import uvloop
-from harness import CLIENT_CORE, SERVER_CORE, fws_server, pin, raise_descriptor_limit, server
+from harness import (
+    CLIENT_CORE,
+    SERVER_CORE,
+    fws_server,
+    pin,
+    positive,
+    raise_descriptor_limit,
+    run_benchmark,
+    server,
+)
 
 from filtered_websocket.storage_objects.redis import StorageObject
 
@@ -52,13 +60,10 @@ GETS = 1_000_000
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-t", "--time", type=float, default=3, help="seconds per figure (3)")
-    parser.add_argument("-r", "--rounds", type=int, default=3, help="runs of each (3)")
+    parser.add_argument("-r", "--rounds", type=positive, default=3, help="runs of each (3)")
     options = parser.parse_args()
-    if sys.platform != "linux":
-        sys.exit("the benchmark needs Linux, for its processor times and epoll")
     if not shutil.which(REDIS_SERVER[0]):
         sys.exit(f"the benchmark needs {REDIS_SERVER[0]}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers end too
     raise_descriptor_limit()
     with ExitStack() as running:
         race = RedisRace(running, options.time)
@@ -292,4 +297,4 @@ def print_table(rounds):
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -1,6 +1,8 @@
-"""What the race has measured, as tables: in the terminal, README.md and docs/performance.md."""
+"""What was measured, as tables: in the terminal, README.md and docs/performance.md."""
 
 import csv
+import os
+import platform
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -12,10 +14,13 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "performance.md"
 CSV = ROOT / "docs" / "performance" / "race.csv"
 PLOT = CSV.with_suffix(".svg")
+TARGETS = CSV.with_name("targets.csv")
 
 FIGURES = ("deliveries_per_s", "cpu_us_per_delivery", "p99_us", "client_idle")
 BEGIN = "<!-- make bench writes this, from docs/performance/race.csv -->\n\n"
 END = "\n<!-- end of what make bench writes -->"
+TARGETS_BEGIN = "<!-- make bench-targets writes this, from docs/performance/targets.csv -->\n\n"
+TARGETS_END = "\n<!-- end of what make bench-targets writes -->"
 
 
 def medians(runs):
@@ -32,7 +37,19 @@ def median_row(runs):
     row |= {"runs": len(runs), "failed": len(runs) - len(passed)}
     for figure in FIGURES:
         row[figure] = median(run[figure] for run in passed) if passed else ""
-    return row | {column: runs[-1][column] for column in ("date", "machine")}
+    return row | {column: runs[-1][column] for column in ("seconds", "date", "machine")}
+
+
+def machine():
+    """Return processor, cores, kernel and Python in a line."""
+    processor = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    kernel = platform.release().partition("-")[0]
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{processor}, {os.cpu_count()} cores, Linux {kernel}, {python}"
 
 
 def read(path):
@@ -40,17 +57,30 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def publish(rows):
-    """Write the CSV, and renew what README.md and docs/performance.md say of it."""
-    CSV.parent.mkdir(exist_ok=True)
-    with CSV.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+def write(path, rows, columns=None):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns or rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def publish(rows):
+    """Write the CSV of the race, and renew what README.md and docs/performance.md say of it."""
+    write(CSV, rows)
     for path, text in pages(rows).items():
-        old = path.read_text()
-        begin = old.index(BEGIN) + len(BEGIN)
-        path.write_text(old[:begin] + text + old[old.index(END, begin) :])
+        renew(path, BEGIN, text, END)
+
+
+def publish_targets(rows):
+    """Write the CSV of the targets, and renew what docs/performance.md says of it."""
+    write(TARGETS, rows)
+    renew(PAGE, TARGETS_BEGIN, targets_table(rows), TARGETS_END)
+
+
+def renew(path, begin, text, end):
+    old = path.read_text()
+    start = old.index(begin) + len(begin)
+    path.write_text(old[:start] + text + old[old.index(end, start) :])
 
 
 def pages(rows):
@@ -97,10 +127,28 @@ def brief_cell(server, by_server):
     return f"{times_c(row, by_server)} ({short(float(row['deliveries_per_s']))})"
 
 
+def targets_table(rows):
+    """Return one table of all that has a target."""
+    lines = [["", "median", "smallest to largest", "target", ""]]
+    for row in rows:
+        if not row["median"]:
+            lines.append([row["row"], row["verdict"], "", "", ""])
+            continue
+        middle, low, high = (rounded(float(row[figure])) for figure in ("median", "low", "high"))
+        goal = f"{row['target']} {row['unit']}"
+        lines.append([row["row"], middle, f"{low} to {high}", goal, row["verdict"]])
+    return f"{markdown(lines)}\n\n{origin(rows)}\n"
+
+
+def rounded(number):
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:#.3g}".rstrip(".")
+
+
 def origin(rows):
     runs = max(int(row["runs"]) for row in rows)
-    counted = "one run each" if runs == 1 else f"medians of {runs} runs"
-    return f"{rows[0]['date']}, {rows[0]['machine']}; {counted}."
+    counted = "one run" if runs == 1 else f"medians of {runs} runs"
+    length = f"{float(rows[0]['seconds']):g} s"
+    return f"{rows[0]['date']}, {rows[0]['machine']}; {counted} of {length}."
 
 
 def versions(rows):
@@ -121,7 +169,7 @@ def failure(row):
 
 def times_c(row, by_server):
     limit = float(by_server["C"]["cpu_us_per_delivery"]) if "C" in by_server else 0
-    if not limit:  # a run too short for the clock of CPU time has 0 too
+    if not limit:
         return ""
     ratio = float(row["cpu_us_per_delivery"]) / limit
     return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"

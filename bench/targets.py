@@ -1,21 +1,21 @@
 """Measure everything that has a target, and tell which targets are met."""
 
 import argparse
-import csv
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import inbound
+import report
 import tls_clients
 from harness import (
     BENCH,
@@ -28,12 +28,16 @@ from harness import (
     fws_server,
     make_certificate,
     pin,
+    positive,
     raise_descriptor_limit,
+    run_benchmark,
     run_wsload,
     server,
 )
+from report import rounded
 
 COLUMNS = ("row", "median", "low", "high", "unit", "target", "verdict", "ours", "other")
+COLUMNS += ("runs", "seconds", "date", "machine")
 ECHO = fws_server("-f", "filters.echo")
 LOOP = fws_server("-f", "filters.loop")
 DEFLATE = fws_server(
@@ -44,6 +48,10 @@ FIRST_RATE, STEP = 1000, 1.5  # messages per second that the ladder begins with,
 SLOW = 50_000  # µs: with this p99 a rate is too high
 IDLE = 5.0  # seconds at least: clients are pinged in ticks of a second
 STARTS = 10
+UNMEASURED = {
+    "data filters, where none is loaded": "no code of them runs",
+    "metrics switched off": "there are none yet",
+}
 
 
 class Row(NamedTuple):
@@ -66,25 +74,46 @@ class Case(NamedTuple):
 def main():
     options = parse_options()
     check_requirements()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers end too
     raise_descriptor_limit()
     os.chdir(BENCH)  # so that the servers find `filters`
     pin(CLIENT_CORE)
     print(f"{'':46}{'median':>7} {'(min-max)':15}{'target':>8}{'':16}{'ours / other':>15}")
-    lines = [line for case in options.cases for line in run(case, options)]
-    if not options.words:
-        lines.append({"row": "metrics switched off", "verdict": "no metrics yet"})
-        print_line(lines[-1])
-    save(lines)
+    lines = []
+    try:
+        for case in options.cases:
+            lines += run(case, options)
+        if not options.words:
+            lines += [{"row": row, "verdict": why} for row, why in UNMEASURED.items()]
+            for line in lines[-len(UNMEASURED) :]:
+                print_line(line)
+    finally:
+        rows = [dict.fromkeys(COLUMNS, "") | line | origin(options) for line in lines]
+        if rows:
+            report.write(BUILD / "targets.csv", rows)
+            print(f"\nalso in {BUILD / 'targets.csv'}")
+    if options.publish:
+        report.publish_targets(rows)
     sys.exit(any(line["verdict"] == "failed" for line in lines))
+
+
+def origin(options):
+    return {
+        "runs": options.rounds,
+        "seconds": options.time,
+        "date": date.today().isoformat(),
+        "machine": report.machine(),
+    }
 
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-t", "--time", type=float, default=3, help="seconds per run (3)")
-    parser.add_argument("-r", "--rounds", type=int, default=3, help="runs of each (3)")
+    parser.add_argument("-r", "--rounds", type=positive, default=3, help="runs of each (3)")
+    parser.add_argument("--publish", action="store_true", help="renew the figures in docs/")
     parser.add_argument("words", nargs="*", metavar="WORD", help="parts of names of rows (all)")
     options = parser.parse_args()
+    if options.publish and options.words:
+        parser.error("--publish is for all rows")
     options.cases = [
         case
         for case in CASES
@@ -100,8 +129,6 @@ def row_names():
 
 
 def check_requirements():
-    if sys.platform != "linux":
-        sys.exit("the benchmark needs Linux: wsload.c and csrv.c are built on epoll")
     if not shutil.which("openssl"):
         sys.exit("the benchmark needs openssl, to make a certificate")
     compiled("csrv")
@@ -142,26 +169,13 @@ def print_line(line):
     if "median" not in line:
         print(f"{line['row']:46}{line['verdict']:>7}", flush=True)
         return
-    span = f"({shown(line['low'])}-{shown(line['high'])})"
-    pair = f"{shown(line['ours'])} / {shown(line['other'])}" if "ours" in line else ""
+    span = f"({rounded(line['low'])}-{rounded(line['high'])})"
+    pair = f"{rounded(line['ours'])} / {rounded(line['other'])}" if "ours" in line else ""
     print(
-        f"{line['row']:46}{shown(line['median']):>7} {span:15}"
+        f"{line['row']:46}{rounded(line['median']):>7} {span:15}"
         f"{line['target']:>8} {line['unit']:15}{pair:>15}  {line['verdict']}",
         flush=True,
     )
-
-
-def shown(number):
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:#.3g}".rstrip(".")
-
-
-def save(lines):
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "targets.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(lines)
-    print(f"\nalso in {BUILD / 'targets.csv'}")
 
 
 # How it is measured: each of these runs one round
@@ -178,7 +192,7 @@ def against_c(arguments, seconds):
 
 
 def one_at_a_time(arguments, seconds):
-    c, ours = fanout_of_both(arguments, seconds)
+    c, ours = fanout_of_both(arguments, seconds * 4)  # else the p99 would be of few messages
     return cpu_pair(c, ours), (ours["p99_us"], c["p99_us"])
 
 
@@ -318,10 +332,6 @@ CASES = (
     Case(partial(compressed, 60), (Row("compressed 1 KiB JSON, 60 in flight", "× plain", 1.3),)),
     Case(tls, (Row("TLS, 100 clients, 10 in flight", "× websockets", 0.5),)),
     Case(
-        partial(unused, inbound.WithoutDataChain),
-        (Row("no data chain", "× without", 1.03),),
-    ),
-    Case(
         partial(unused, inbound.WithoutAsync),
         (Row("no async filter", "× without", 1.03),),
     ),
@@ -331,4 +341,4 @@ CASES = (
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

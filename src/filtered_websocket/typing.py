@@ -83,7 +83,7 @@ class Request:
     the client's address as text, without the port. `target` is the request target as it was sent.
     """
 
-    __slots__ = ("__dict__", "headers", "method", "peer", "target")
+    __slots__ = ("__dict__", "__weakref__", "headers", "method", "peer", "target")
 
     def __init__(
         self,

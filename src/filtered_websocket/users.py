@@ -39,7 +39,7 @@ Entry = tuple[int, bytes | None]
 """At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
 
 NO_ENTRY: Entry = (0, None)
-NOT_A_MESSAGE = object()  # equals nothing that anybody could send
+NOTHING = object()
 ENTRY_SIZE = 8  # bytes that an entry takes whose frame others get too
 
 
@@ -55,6 +55,7 @@ class Users(dict[UUID, Any]):
         "_call_soon",
         "_entry",
         "_fit",
+        "_forget",
         "_here_only",
         "_length",
         "_members",
@@ -91,6 +92,7 @@ class Users(dict[UUID, Any]):
         encoder = _Encoder(compress_from, is_binary, self.check_thread)
         self.encode = encoder.encode
         self._fit = encoder.fit
+        self._forget = encoder.forget
         self._members = members
         self._relay = relay
         self._here_only = here_only
@@ -127,21 +129,23 @@ class Users(dict[UUID, Any]):
 
     def deliver(self, msg: Message, group: Hashable = None) -> None:
         """Send a broadcast of another server to the clients of this one."""
+        self.check_thread()
         members = None if group is None else self._members(group) or ()
         self._collect(encode_frame(msg, msg.is_binary), None, members)
 
     def _collect(self, frame: bytes, skip: UUID | None, to: Iterable[UUID] | None) -> None:
         sender = None if skip is None else self.get(skip)
+        size = len(frame)
         if to is not None:
+            found = [self.get(id) for id in to]
+            receivers = [c for c in found if c is not None and c is not sender]
             entries: dict[int, Entry] = {}
-            for id in to:
-                connection = self.get(id)
-                if connection is None or connection is sender:
-                    continue
+            for connection in receivers:
                 window = connection.window_bits
                 if window not in entries:
                     entries[window] = (self._length, self._fit(frame, window))
                 self._apart.setdefault(connection, []).append(entries[window])
+            size += ENTRY_SIZE * len(receivers)
         else:
             if sender is not None:
                 self._apart.setdefault(sender, []).append((self._length, None))
@@ -150,7 +154,7 @@ class Users(dict[UUID, Any]):
             self._length += 1
         if not self._size:
             self._call_soon(self.flush)
-        self._size += len(frame)
+        self._size += size
         if self._size >= self._turn_bytes:
             self.flush()
 
@@ -179,6 +183,7 @@ class Users(dict[UUID, Any]):
         streams = {window: _Stream(frames) for window, frames in self._shared.items()}
         self._shared = {window: [] for window in self._windows}
         self._length, self._apart, self._entry, self._size = 0, {}, NO_ENTRY, 0
+        self._forget()
         for connection in list(super().values() if is_for_all else apart):
             stream, entries = streams[connection.window_bits], apart.get(connection)
             data = stream.joined if entries is None else stream.changed_by(entries)
@@ -261,7 +266,7 @@ class _Encoder:
         self._handling_binary = handling_binary
         self._check_thread = check_thread
         self._thread = get_ident()
-        self._msg: object = NOT_A_MESSAGE
+        self._msg: object = NOTHING
         self._is_binary = False
         self._frame = b""
         self._fitted: dict[int, bytes] = {}  # `_frame`, by window
@@ -270,21 +275,25 @@ class _Encoder:
         """Return the frame of `msg`, as connections with this window get it."""
         if get_ident() != self._thread:
             self._check_thread()
-        if isinstance(msg, bytearray):
-            is_binary = msg.is_binary if isinstance(msg, Message) else self._handling_binary()
-            remembered: object = NOT_A_MESSAGE  # It may have changed by the next call.
-        else:
-            is_binary = self._handling_binary()
-            if msg == self._msg and is_binary == self._is_binary:
-                return self.fit(self._frame, window) if window else self._frame
-            remembered = msg
+        is_binary = msg.is_binary if isinstance(msg, Message) else self._handling_binary()
+        kind = type(msg)
+        if kind is type(self._msg) and msg == self._msg and is_binary == self._is_binary:
+            return self.fit(self._frame, window) if window else self._frame
         frame = encode_frame(msg, is_binary)
         if frame == self._frame:
             frame = self._frame
         elif self._fitted:
             self._fitted = {}
-        self._msg, self._is_binary, self._frame = remembered, is_binary, frame
+        # Of another type it may change, or be equal to what it is not.
+        self._msg = msg if kind is bytes or kind is str else NOTHING
+        self._is_binary, self._frame = is_binary, frame
         return self.fit(frame, window) if window else frame
+
+    def forget(self) -> None:
+        """Keep nothing of the last message."""
+        self._msg, self._frame = NOTHING, b""
+        if self._fitted:
+            self._fitted = {}
 
     def fit(self, frame: bytes, window: int) -> bytes:
         """Return a frame as connections with this window get it; 0 is for those without one."""

@@ -162,11 +162,13 @@ def test_the_numbers_of_conformance_are_those_expected() -> None:
     assert numbers in page("conformance")
 
 
-def test_the_figures_of_the_race_are_those_of_its_csv(monkeypatch: pytest.MonkeyPatch) -> None:
-    """README and the page have what `make bench` writes for the stored medians, the plot too."""
+def test_published_figures_are_those_of_their_csv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """README, the page and the plot have what the benchmarks write for the stored medians."""
     monkeypatch.syspath_prepend(ROOT / "bench")
     report = import_module("report")
     rows = report.read(report.CSV)
     for path, text in report.pages(rows).items():
         assert report.BEGIN + text + report.END in path.read_text()
     assert report.origin(rows) in report.PLOT.read_text()
+    table = report.targets_table(report.read(report.TARGETS))
+    assert report.TARGETS_BEGIN + table + report.TARGETS_END in report.PAGE.read_text()

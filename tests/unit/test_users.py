@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
+from unittest.mock import ANY
 from uuid import UUID, uuid4
 from zlib import decompressobj
 
@@ -225,6 +227,55 @@ def test_equal_bytes_of_another_type_are_another_frame() -> None:
     turn.end()
     types = [encode_frame(b"a", binary) for binary in (False, True, False, False)]
     assert connection.received == b"".join(types)
+
+
+class Caseless(str):
+    """Text that is equal to what it is not."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    __hash__ = str.__hash__
+
+
+def test_what_is_sent_is_what_was_given() -> None:
+    """Neither equality of a filter's own nor a frame that could not be made changes a message."""
+    turn, users, (a,) = make(1)
+    for msg in ("one", Caseless("ONE"), Caseless("One"), "one"):
+        send(users, a, msg)
+    for wrong in ("\ud800", "\ud800", ANY, memoryview(b"one")):
+        with pytest.raises((UnicodeError, TypeError)):
+            send(users, a, wrong)
+    turn.end()
+    assert a.received == frames("one", "ONE", "One", "one")
+
+
+def test_nothing_of_a_message_is_kept_after_its_turn() -> None:
+    """Not the message, nor its frame."""
+    turn, users, (a,) = make(1)
+    msg = "long" * 1000
+    references = sys.getrefcount(msg)
+    send(users, a, msg)
+    turn.end()
+    assert sys.getrefcount(msg) == references
+    (frame,) = a.writes
+    a.writes.clear()
+    assert sys.getrefcount(frame) == 2
+
+
+def test_who_a_message_is_for_may_be_wrong() -> None:
+    """Where the ids cannot be looped over, nobody gets it, and the rest of the turn leaves."""
+    turn, users, (a, b) = make(2)
+
+    def half() -> Iterator[UUID]:
+        yield a.id
+        raise ValueError
+
+    users.broadcast("one", skip=a.id)
+    with pytest.raises(ValueError):
+        users.broadcast("two", to=half())
+    turn.end()
+    assert (a.received, b.received) == (b"", frames("one"))
 
 
 def test_a_turn_of_a_loop_is_as_large_as_what_it_holds() -> None:

@@ -35,7 +35,9 @@ REQUEST = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-BUFFER = 4096  # bytes that a new parser can hold; it grows by doubling while a frame is incomplete
+# Bytes of a new parser, of which the engine leaves 256 unused: a piece of a read (`server.PIECE`)
+# takes three quarters of the rest. It grows by doubling while a frame is incomplete.
+BUFFER = 4352
 SPARE_BUFFER = 64 * 1024  # bytes: a parser that has grown beyond is not kept
 SPARES = 32  # parsers that are kept between frames
 
@@ -139,6 +141,10 @@ class FrameParser(WSListener):
         self._room = self._size * 3 // 4
         self.is_large = self._size > SPARE_BUFFER
 
+    def forget_receiver(self) -> None:
+        """Let go of a connection that may be gone before the next one comes."""
+        del self._receiver, self.on_ws_frame
+
     def discard(self) -> None:
         """Free the engine, which holds this parser and is held by it."""
         del self._get_buffer, self._buffer_updated, self._buffer, self.on_ws_frame
@@ -180,6 +186,7 @@ class ParserPool:
         if parser.is_large or len(self._spares) >= SPARES:
             parser.discard()
         else:
+            parser.forget_receiver()
             self._spares.append(parser)
 
 

@@ -31,10 +31,14 @@ class Turns:
 
     def _next(self) -> None:
         left = SLICE
-        while self._waiting and left > 0:
-            go_on, cost = self._waiting[0]
-            left -= cost
-            go_on()
-            self._waiting.popleft()  # not before: whoever queues up meanwhile need not call this
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
+        try:
+            while self._waiting and left > 0:
+                go_on, cost = self._waiting[0]
+                left -= cost
+                try:
+                    go_on()
+                finally:
+                    self._waiting.popleft()  # not before: who queues up meanwhile need not call us
+        finally:
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._next)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -148,9 +149,19 @@ async def test_a_parser_that_has_grown_is_not_kept(step: int) -> None:
         assert (pool.take() is parser) is is_kept
 
 
+async def test_a_spare_parser_holds_no_connection() -> None:
+    """What a connection holds is freed when it is gone, and not when another one reads."""
+    pool, recorder = ParserPool(LIMIT), Recorder()
+    parser = pool.take()
+    parser.feed(recorder, memoryview(frame(TEXT, b"a")))
+    pool.give_back(parser)
+    assert sys.getrefcount(recorder) == 2
+
+
 async def test_a_pool_keeps_a_few() -> None:
     """However many parsers were busy at once, the memory of most is given back."""
     pool = ParserPool(LIMIT)
     for parser in [pool.take() for _ in range(SPARES + 5)]:
+        parser.feed(Recorder(), memoryview(frame(TEXT, b"a")))
         pool.give_back(parser)
     assert len(pool._spares) == SPARES

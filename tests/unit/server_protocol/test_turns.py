@@ -45,3 +45,24 @@ def test_who_queues_up_again_waits_for_a_later_turn() -> None:
         return gone[:3]
 
     assert asyncio.run(go_on()) == ["greedy", "other", "greedy"]
+
+
+def test_one_that_fails_keeps_nobody_from_his_turn() -> None:
+    """Its error is reported by the event loop, and the next one goes on."""
+
+    async def go_on() -> tuple[list[str], list[str]]:
+        turns, gone, errors = Turns(), list[str](), list[str]()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
+
+        def fail() -> None:
+            raise OSError("broken")
+
+        turns.queue_up(fail, SLICE)
+        for name in ("one", "two"):
+            turns.queue_up(lambda name=name: gone.append(name), SLICE)  # type: ignore[misc]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return gone, errors
+
+    assert asyncio.run(go_on()) == (["one", "two"], ["broken"])
