@@ -320,14 +320,15 @@ class _Stream:
 
     def changed_by(self, entries: list[Entry]) -> bytes:
         """Return the stream of a connection that leaves the shared one at `entries`."""
+        if len(entries) == 1 and len(self._offsets) == 1:  # one frame, and nothing is shared
+            return entries[0][1] or b""
         if entries != self._entries:  # Those of a group mostly come one after the other.
             self._entries, self._changed = entries, self._join(entries)
         return self._changed
 
     def _join(self, entries: list[Entry]) -> bytes:
         if len(self._offsets) == 1:  # There is no shared one, and so nothing to leave out of it.
-            own = [frame for _, frame in entries if frame is not None]
-            return own[0] if len(own) == 1 else b"".join(own)
+            return b"".join([frame for _, frame in entries if frame is not None])
         joined, offsets = memoryview(self.joined), self._offsets
         parts: list[bytes | memoryview] = []
         start = 0

@@ -141,10 +141,6 @@ class FrameParser(WSListener):
         self._room = self._size * 3 // 4
         self.is_large = self._size > SPARE_BUFFER
 
-    def forget_receiver(self) -> None:
-        """Let go of a connection that may be gone before the next one comes."""
-        del self._receiver, self.on_ws_frame
-
     def discard(self) -> None:
         """Free the engine, which holds this parser and is held by it."""
         del self._get_buffer, self._buffer_updated, self._buffer, self.on_ws_frame
@@ -186,7 +182,8 @@ class ParserPool:
         if parser.is_large or len(self._spares) >= SPARES:
             parser.discard()
         else:
-            parser.forget_receiver()
+            # Not to hold a connection that may be gone before the next one comes.
+            del parser._receiver, parser.on_ws_frame
             self._spares.append(parser)
 
 
