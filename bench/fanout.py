@@ -16,6 +16,8 @@ from functools import cached_property
 from time import process_time
 
 import uvloop
+from filters.echo import EchoFilter
+from filters.loop import LoopFilter
 from harness import SERVER_CORE, pin, positive
 
 from filtered_websocket.filters.base import FilterBase, WebSocketMessageFilter
@@ -173,22 +175,6 @@ class Client:
 
 def inflate(payload):
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + b"\x00\x00\xff\xff")
-
-
-class LoopFilter(WebSocketMessageFilter):
-    """Broadcast with a loop written by hand."""
-
-    @classmethod
-    def filter(cls, web_socket_instance, msg):
-        for id, user in web_socket_instance.users.items():
-            if id != web_socket_instance.id:
-                user.sendMessage(bytes(msg))
-
-
-class EchoFilter(WebSocketMessageFilter):
-    @classmethod
-    def filter(cls, web_socket_instance, msg):
-        web_socket_instance.sendMessage(msg)
 
 
 def chain_of(*filters):

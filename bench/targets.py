@@ -254,7 +254,7 @@ def compressed(window, seconds):
 def tls(seconds):
     with TemporaryDirectory() as folder:
         pem = make_certificate(folder)
-        websockets = [sys.executable, BENCH / "tls_websockets.py", pem]
+        websockets = [sys.executable, BENCH / "servers" / "websockets_server.py", pem]
         ours = [*BROADCAST[:-1], "-key", pem, "-cert", pem, BROADCAST[-1]]
         return (tuple(tls_cpu(command, seconds) for command in (ours, websockets)),)
 
