@@ -77,7 +77,7 @@ def _counts(connection: Any) -> dict[str, Any]:
         "addresses": len(acceptor.admission.count_by_address),
         "parsers": max(len(factory.parsers._spares), 32),
         "storage": len(factory.storage_object.storage),
-        "pings": len(factory._keepalive._deadlines),
+        "pings": len(factory.keepalive._deadlines),
         "leaving": len(factory.leaving),
         "queue": factory.queue.qsize(),
         "resident KiB": resident,
