@@ -28,6 +28,7 @@ from typing import Any
 
 from .filters.base import FilterBase
 from .listener import Connect, Listener
+from .operation.heartbeat import Heartbeat
 from .server import FilteredWebSocketFactory
 from .server_protocol.forwarded import TrustedProxies
 from .server_protocol.handshake import Acceptor
@@ -75,6 +76,8 @@ async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFac
         limits=_limits(options),
         compress_from=None if options.compression == "off" else options.compression_min_size,
     )
+    heartbeat = Heartbeat()
+    heartbeat.start()
     try:
         async with (
             _storage_running(factory),
@@ -87,6 +90,8 @@ async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFac
             await stop.wait()
     except StorageError as error:
         raise StartError(str(error)) from None
+    finally:
+        heartbeat.stop()
     logger.info("stopped")
     return factory
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any, ClassVar
 
 from ..typing import DropMessage, FilterError, Message, RejectHandshake, Request
@@ -231,7 +231,7 @@ class Chain:
             except self.lets_through:
                 raise
             except BaseException as error:  # a cancellation too: nobody cancels this loop
-                _report(step[0], error, web_socket_instance)
+                self.report(step[0], error, web_socket_instance)
                 if not self.survives_errors:
                     return None
         return data
@@ -252,10 +252,30 @@ class Chain:
             except BaseException as error:
                 if not isinstance(error, Exception) and is_being_cancelled():
                     raise
-                _report(step[0], error, web_socket_instance)
+                self.report(step[0], error, web_socket_instance)
                 if not self.survives_errors:
                     return None
         return data
+
+    def report(self, name: str, error: BaseException, web_socket_instance: Any) -> None:
+        """Log what a filter did wrong, once, with the traceback from the author's file on."""
+        traceback = error.__traceback__
+        while traceback is not None and _is_ours(traceback.tb_frame):
+            traceback = traceback.tb_next
+        logger.error(
+            "filter %s failed for %s: %s: %s",
+            name,
+            getattr(web_socket_instance, "id", None) or type(web_socket_instance).__name__,
+            type(error).__name__,
+            text_of(error),
+            exc_info=(type(error), error, traceback) if traceback else None,
+        )
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") == __name__ or isinstance(
+        frame.f_locals.get("self"), Chain
+    )
 
 
 def _name(cls: type[FilterBase]) -> str:
@@ -293,18 +313,3 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(it cannot be shown)"
-
-
-def _report(name: str, error: BaseException, web_socket_instance: Any) -> None:
-    """Log what a filter did wrong, once, with the traceback from the author's file on."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") == __name__:
-        traceback = traceback.tb_next
-    logger.error(
-        "filter %s failed for %s: %s: %s",
-        name,
-        getattr(web_socket_instance, "id", None) or type(web_socket_instance).__name__,
-        type(error).__name__,
-        text_of(error),
-        exc_info=(type(error), error, traceback) if traceback else None,
-    )
