@@ -1,19 +1,22 @@
 """Good clients, which check all that they get, and hostile ones, which are not worth a check.
 
-Each is a function that runs one conversation; the soak runs it again and again in a thread.
+Each is a function that runs one conversation; the soak runs it again and again in a thread. Good
+ones have an event loop there: a TLS connection must not be read and written in two threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import wraps
 from itertools import count
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from ..integration.wire import CONTINUATION, PING, TEXT, Peer, frame, head
 
@@ -29,66 +32,82 @@ names = count()  # of rooms and speakers
 # Good clients
 
 
-def chat_in_a_room(server: Server) -> None:
+def good(conversation: Callable[[Server], Awaitable[None]]) -> Callable[[Server], None]:
+    @wraps(conversation)
+    def run(server: Server) -> None:
+        asyncio.run(conversation(server))
+
+    return run
+
+
+@good
+async def chat_in_a_room(server: Server) -> None:
     """Three clients talk in turns and all at once; each gets what the others say, in order."""
-    with join(server) as a, join(server) as b, join(server) as c:
-        talk_in(next(names), (a, b, c))
+    async with join(server) as a, join(server) as b, join(server) as c:
+        await talk_in(next(names), (a, b, c))
 
 
-def talk_in(room: int, clients: tuple[ClientConnection, ...]) -> None:
+async def talk_in(room: int, clients: tuple[ClientConnection, ...]) -> None:
     for client in clients:
-        client.send(f"token:room{room}")
-        expect(client, f"Successfully registered with broadcast group: room{room}")
+        await client.send(f"token:room{room}")
+        await expect(client, f"Successfully registered with broadcast group: room{room}")
     for number in range(MESSAGES):
         for sender, client in enumerate(clients):
             text = f"{sender} {number} {'ab' * random.choice((1, 60, 3000))} {number}"
             if random.random() < 0.1:
-                client.send("fail")
+                await client.send("fail")
             if random.random() < 0.1:
-                client.ping()
-            client.send([text[:7], text[7:]] if random.random() < 0.3 else text)
+                await client.ping()
+            await client.send([text[:7], text[7:]] if random.random() < 0.3 else text)
     for receiver, client in enumerate(clients):
-        talk = [next_of_the_room(client).split()[:2] for _ in range(2 * MESSAGES)]
+        talk = [(await next_of_the_room(client)).split()[:2] for _ in range(2 * MESSAGES)]
         for sender in {0, 1, 2} - {receiver}:
             numbers = [int(number) for who, number in talk if int(who) == sender]
             assert numbers == list(range(MESSAGES)), f"room {room}: {numbers} of {sender}"
 
 
-def listen(server: Server) -> None:
+@good
+async def listen(server: Server) -> None:
     """A client that only listens gets what each speaker says to all, once and in order."""
     heard: defaultdict[str, list[int]] = defaultdict(list)
-    with join(server) as client:
+    async with join(server) as client:
         for _ in range(20):
-            speaker, number = str(client.recv(timeout=TIMEOUT)).removeprefix("all ").split()
+            speaker, number = (await receive(client)).removeprefix("all ").split()
             heard[speaker].append(int(number))
     for numbers in heard.values():
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), numbers
 
 
-def announce(server: Server) -> None:
+@good
+async def announce(server: Server) -> None:
     """One client speaks to all, some times a second."""
     speaker = next(names)
-    with join(server) as client:
+    async with join(server) as client:
         for number in range(100):
-            client.send(f"all {speaker} {number}")
+            await client.send(f"all {speaker} {number}")
             with suppress(TimeoutError):
-                client.recv(timeout=0.1)
+                await receive(client, within=0.1)
 
 
-def join(server: Server) -> ClientConnection:
+def join(server: Server) -> connect:
     port, tls = server
     scheme = "ws" if tls is None else "wss"
     compression = random.choice(("deflate", None))
     return connect(f"{scheme}://localhost:{port}/", ssl=tls, compression=compression)
 
 
-def expect(client: ClientConnection, text: str) -> None:
-    received = next_of_the_room(client)
+async def receive(client: ClientConnection, within: float = TIMEOUT) -> str:
+    async with asyncio.timeout(within):
+        return str(await client.recv())
+
+
+async def expect(client: ClientConnection, text: str) -> None:
+    received = await next_of_the_room(client)
     assert received == text, received
 
 
-def next_of_the_room(client: ClientConnection) -> str:
-    while (text := str(client.recv(timeout=TIMEOUT))).startswith("all "):
+async def next_of_the_room(client: ClientConnection) -> str:
+    while (text := await receive(client)).startswith("all "):
         pass
     return text
 
