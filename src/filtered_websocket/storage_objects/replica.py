@@ -66,7 +66,9 @@ class Replica:
             self._since.append(change)
         pair = (change.key, change.value)
         if change.server == self.server:
-            self._settle(pair, change.number)
+            # Own writes are made in order: earlier ones that a gap has swallowed are made, too.
+            for number in [n for n in self._pending.get(pair, ()) if n <= change.number]:
+                self._settle(pair, number)
         if pair not in self._pending:
             _set(self.sets, change.key, change.value, change.present)
 

@@ -135,7 +135,7 @@ class OneLogManyCopies(RuleBasedStateMachine):
             server.replica.heard(change)
             server.hears_from += 1
             if change.server == server.replica.server:
-                self.settle(server, change)
+                self.settle_up_to(server, change)
 
     @rule(number=st.integers(0, 2))
     def become_deaf(self, number: int) -> None:
@@ -180,6 +180,11 @@ class OneLogManyCopies(RuleBasedStateMachine):
     def settle(self, server: Server, change: Change) -> None:
         writes = server.unsettled.get((change.key, change.value), {})
         writes.pop(change.number, None)
+
+    def settle_up_to(self, server: Server, change: Change) -> None:
+        writes = server.unsettled.get((change.key, change.value), {})
+        for number in [number for number in writes if number <= change.number]:
+            del writes[number]
 
     def settle_what_was_answered(self, server: Server) -> None:
         unsent = {change.number for change in server.unsent}
@@ -387,3 +392,14 @@ def test_a_failed_write_gives_way_to_what_redis_has(replica: Replica) -> None:
     assert replica.sets == {}
     replica.heard(by_another("red", 1))
     assert replica.sets == {"red": {1}}
+
+
+def test_a_write_that_a_gap_has_swallowed_is_settled_by_the_next() -> None:
+    """Hearing of an own write settles earlier ones of the pair, so others' changes count again."""
+    replica = Replica(uuid4())
+    first = write(replica, "key", 1, True)
+    replica.confirmed(first)  # and the connection breaks before it is heard
+    replica.heard(write(replica, "key", 1, False))
+    assert "key" not in replica.sets
+    replica.heard(Change(uuid4(), 1, "key", 1, True))
+    assert replica.sets == {"key": {1}}
