@@ -73,7 +73,7 @@ async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFac
     _reload_on_hangup(certificate)
     factory = FilteredWebSocketFactory(
         storage_object=_make_storage(storage_class, options),
-        limits=_limits(options),
+        limits=Limits.of(options, sockets=_sockets_left()),
         compress_from=None if options.compression == "off" else options.compression_min_size,
     )
     heartbeat = Heartbeat()
@@ -243,23 +243,6 @@ def _make_storage(storage_class: type, options: Namespace) -> Any:
     except Exception as error:
         name = f"{storage_class.__module__}.{storage_class.__qualname__}"
         raise StartError(f"{name} failed: {type(error).__name__}: {error}") from None
-
-
-def _limits(options: Namespace) -> Limits:
-    return Limits(
-        message_size=options.max_message_size,
-        header_size=options.max_header_size,
-        handshake_timeout=options.handshake_timeout,
-        queue_bytes=options.max_queue_bytes,
-        slow_client=options.slow_client,
-        rate=options.rate,
-        rate_burst=options.rate_burst or options.rate,
-        ping_interval=options.ping_interval,
-        ping_timeout=options.ping_timeout,
-        connections=options.max_connections,
-        connections_per_address=options.max_connections_per_ip or None,
-        sockets=_sockets_left(),
-    )
 
 
 def _sockets_left() -> int | None:

@@ -85,7 +85,7 @@ class FilteredWebSocket(Connection):
         self._jobs_bytes = 0
         self._is_backed_up = False
         limits = factory.limits
-        self._pace = Pace(limits.rate, limits.rate_burst) if limits.rate else None
+        self._pace = Pace(limits.rate, limits.rate_burst, factory.time) if limits.rate else None
 
     @property
     def storage_object(self) -> Any:
@@ -236,6 +236,7 @@ class FilteredWebSocketFactory:
         self.parsers = ParserPool(self.limits.message_size)
         self.turns = Turns()
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._tasks: set[asyncio.Task[None]] = set()
         self._consuming = False
         self.stuck = 0  # tasks that did not even end when they were cancelled

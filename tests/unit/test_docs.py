@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from filtered_websocket import runner
 from filtered_websocket.filters.base import FilterBase
 from filtered_websocket.options import OPTIONS, default_parser
 from filtered_websocket.server_protocol.limits import Limits
@@ -90,7 +89,7 @@ def test_each_limit_has_a_row_with_its_default() -> None:
             read.add(name)
             return defaults[name]
 
-    runner._limits(Options())  # type: ignore[arg-type]
+    Limits.of(Options())  # type: ignore[arg-type]
     rows = table("limits", "option")
     stated = {option: re.split("[ ,]", default)[0] for option, (_, default, _) in rows.items()}
     assert stated == {
@@ -107,10 +106,15 @@ def test_each_limit_without_an_option_has_the_value_of_its_constant() -> None:
         assert float(stated.split("`")[1]) == getattr(owner, name), constant
 
 
-def test_each_field_of_limits_is_an_option_or_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_field_of_limits_is_an_option_or_has_a_row() -> None:
     """A bound that no option sets is in the second table."""
-    monkeypatch.setattr(runner, "Limits", dict)
-    optional = set(runner._limits(default_parser().parse_args([], Namespace())))  # type: ignore[call-overload]
+
+    class Given(Limits):
+        def __init__(self, **fields: object) -> None:
+            optional.update(fields)
+
+    optional: set[str] = set()
+    Given.of(default_parser().parse_args([], Namespace()))
     rows = {constant.removeprefix("Limits.") for constant in table("limits", "constant")}
     assert {field.name for field in fields(Limits)} - optional == {
         row for row in rows if "." not in row

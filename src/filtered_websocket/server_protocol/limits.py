@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 
 __all__ = ["Limits"]
@@ -42,3 +43,21 @@ class Limits:
     """Further ones from one address are answered with 429; IPv6 counts by /64."""
     sockets: int | None = None
     """Beyond so many sockets, of any kind, one is answered with 503 unread."""
+
+    @classmethod
+    def of(cls, options: Namespace, *, sockets: int | None = None) -> Limits:
+        """Return what the options of the server say."""
+        return cls(
+            message_size=options.max_message_size,
+            header_size=options.max_header_size,
+            handshake_timeout=options.handshake_timeout,
+            queue_bytes=options.max_queue_bytes,
+            slow_client=options.slow_client,
+            rate=options.rate,
+            rate_burst=options.rate_burst or options.rate,
+            ping_interval=options.ping_interval,
+            ping_timeout=options.ping_timeout,
+            connections=options.max_connections,
+            connections_per_address=options.max_connections_per_ip or None,
+            sockets=sockets,
+        )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 
 __all__ = ["Pace"]
 
@@ -15,18 +15,20 @@ class Pace:
     The generic cell rate algorithm: one time stands for all messages that have passed.
     """
 
-    __slots__ = ("_burst", "_gap", "_next", "_over")
+    __slots__ = ("_burst", "_gap", "_next", "_over", "_time")
 
-    def __init__(self, rate: float, burst: float) -> None:
+    def __init__(self, rate: float, burst: float, time: Callable[[], float]) -> None:
+        """Take the time, in seconds, from `time`."""
         self._gap = 1 / rate
         # A bit less than one: a rounding error must not hold a message back.
         self._burst = (max(burst, 1) - 0.999) * self._gap
         self._next = 0.0
         self._over = asyncio.Event()
+        self._time = time
 
     def take(self) -> bool:
         """Let a message pass now, or tell that it has to wait."""
-        now = monotonic()
+        now = self._time()
         if self._next - self._burst > now and not self._over.is_set():
             return False
         self._next = max(self._next, now) + self._gap
@@ -36,7 +38,7 @@ class Pace:
         """Return when a message may pass, or when the pace does not matter any more."""
         while not self.take():
             with suppress(TimeoutError):
-                wait = self._next - self._burst - monotonic()
+                wait = self._next - self._burst - self._time()
                 await asyncio.wait_for(self._over.wait(), max(wait, 0.001))
 
     def end(self) -> None:
