@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -319,7 +320,10 @@ def test_example_config_runs_its_filters_without_console(
 # All of them
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
+FILTERS = [file for file in sorted(EXAMPLES.glob("*.py")) if not file.name.startswith("test_")]
+
+
+@pytest.mark.parametrize("file", FILTERS, ids=lambda file: file.name)
 def test_example_starts_without_a_warning(
     start_server: Start, example: Callable[..., None], file: Path
 ) -> None:
@@ -336,18 +340,31 @@ def test_example_starts_without_a_warning(
     assert "WARNING" not in server.stderr and "ERROR" not in server.stderr
 
 
-def python_blocks() -> list[object]:
-    """Return the Python code in the README and the manual, block by block."""
+def python_blocks(*, are_scripts: bool) -> list[object]:
+    """Return the Python code in the README and the manual, block by block.
+
+    Those that use the test kit are scripts, the others filter modules.
+    """
     pages = [EXAMPLES.parent / "README.md", *sorted((EXAMPLES.parent / "docs").rglob("*.md"))]
     fence = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
     return [
         pytest.param(dedent(code), id=f"{page.name}-{number}")
         for page in pages
         for number, (_, code) in enumerate(fence.findall(page.read_text()), start=1)
+        if ("filtered_websocket.testing" in code) is are_scripts
     ]
 
 
-@pytest.mark.parametrize("code", python_blocks())
+@pytest.mark.parametrize("code", python_blocks(are_scripts=True))
+def test_script_of_the_manual_runs_beside_the_examples(tmp_path: Path, code: str) -> None:
+    """What uses the test kit runs to its end, with the filters of the page in its directory."""
+    for file in FILTERS:
+        shutil.copy(file, tmp_path)
+    (tmp_path / "script.py").write_text(code)
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("code", python_blocks(are_scripts=False))
 def test_python_block_of_the_manual_is_a_module_that_runs(
     start_server: Start, tmp_path: Path, code: str
 ) -> None:

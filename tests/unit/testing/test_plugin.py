@@ -28,7 +28,7 @@ def test_the_fixture_makes_pipelines_and_closes_them(tmp_path: Path) -> None:
             """
         )
     )
-    plugin = ("-p", "filtered_websocket.testing.plugin", "-p", "no:cacheprovider")
+    plugin = ("-p", "filtered_websocket", "-p", "no:cacheprovider")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *plugin, "-q", "-W", "error", str(tmp_path)],
         cwd=tmp_path,
@@ -41,7 +41,7 @@ def test_the_fixture_makes_pipelines_and_closes_them(tmp_path: Path) -> None:
 
 def test_the_test_of_the_manual_passes() -> None:
     """The example beside the filter that it tests runs as it says."""
-    plugin = ("-p", "filtered_websocket.testing.plugin", "-p", "no:cacheprovider")
+    plugin = ("-p", "filtered_websocket", "-p", "no:cacheprovider")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *plugin, "-q", "test_no_shouting.py"],
         cwd=Path(__file__).parents[3] / "examples",
