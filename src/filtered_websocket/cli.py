@@ -11,11 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
-from .config import ConfigError, resolve
+from .config import ConfigError, Resolved, resolve
 from .importer import ModuleError, add_storage_options, import_filters, import_storage
+from .operation.explain import explain
+from .operation.hints import hints
 from .options import default_parser
-from .runner import StartError, run
+from .runner import StartError, check, run
 
 __all__ = ["main"]
 
@@ -35,20 +38,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         storage_class = import_storage(os.environ.get("STORAGE_OBJECT_MODULE"))
         parser = default_parser()
         add_storage_options(storage_class, parser)
-        options, warnings = resolve(
-            parser, sys.argv[1:] if arguments is None else arguments, os.environ
-        )
+        given = parser, sys.argv[1:] if arguments is None else arguments, os.environ
+        resolved = resolve(*given)
+        options, warnings = resolved.options, resolved.warnings
         _set_up_logging(options.log_level)
         warnings += import_filters(options.filters)
+        if options.explain or options.check:
+            return _look(resolved, storage_class)
         for warning in warnings:
             logging.getLogger(__name__).warning(warning)
-        return run(options, storage_class)
+        return run(options, storage_class, lambda: resolve(*given).options)
     except (ConfigError, ModuleError) as error:
         return _complain(error, WRONG_USAGE)
     except StartError as error:
         return _complain(error, CANNOT_START)
     except KeyboardInterrupt:  # before the server handles signals itself
         return INTERRUPTED
+
+
+def _look(resolved: Resolved, storage_class: Any) -> int:
+    """Tell what would be started (`--explain`), or only what is wrong with it (`--check`)."""
+    storage = check(resolved.options, storage_class)
+    resolved.warnings.extend(hints(storage))
+    if resolved.options.explain:
+        with suppress(BrokenPipeError):  # who reads it has seen enough
+            print(explain(resolved, storage, os.environ))
+    else:
+        for warning in resolved.warnings:
+            print(f"fws_server: warning: {warning}", file=sys.stderr)
+    return 0
 
 
 def _open_standard_streams() -> None:

@@ -10,15 +10,26 @@ import argparse
 import difflib
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .config_deserializer import ConfigFileError, read_config
 
-__all__ = ["ConfigError", "resolve"]
+__all__ = ["DEFAULT", "SECRETS", "ConfigError", "Resolved", "resolve"]
 
+DEFAULT = "default"
 PREFIX = "FWS_"
-NOT_OPTIONS = {"FWS_KEY_PASSWORD", "FWS_REDIS_PASSWORD"}
-"""Secrets: the environment is their only way in."""
+SECRETS = ("FWS_KEY_PASSWORD", "FWS_REDIS_PASSWORD")
+"""No options: the environment is their only way in."""
+
+
+class Resolved(NamedTuple):
+    """What `resolve` found."""
+
+    options: Namespace
+    sources: dict[str, str]
+    """Of each option: `command line`, the name of the variable, `FILE: key`, or DEFAULT."""
+    warnings: list[str]
+    """What looks like a mistake, and is none that keeps a server from starting."""
 
 
 class ConfigError(Exception):
@@ -27,8 +38,8 @@ class ConfigError(Exception):
 
 def resolve(
     parser: ArgumentParser, arguments: Sequence[str], environ: Mapping[str, str]
-) -> tuple[Namespace, list[str]]:
-    """Return the options, and warnings about what looks like a mistake.
+) -> Resolved:
+    """Return the options, with the source of each.
 
     The command line wins over the environment, that over the config file, that over the defaults.
     Raises ConfigError. `-h` and `--version` print and exit, as argparse does.
@@ -40,12 +51,18 @@ def resolve(
     from_environment, warnings = _from_environment(parser, environ)
     filename = given.get("config", from_environment.get("config"))
     options = {action.dest: _default(parser, action) for action in _settable(parser)}
-    options |= _from_file(parser, filename) if filename else {}
+    sources = dict.fromkeys(options, DEFAULT)
+    if filename:
+        from_file, keys = _from_file(parser, filename)
+        options |= from_file
+        sources |= {dest: f"{filename}: {key}" for dest, key in keys.items()}
     options |= from_environment | given
+    sources |= {dest: PREFIX + dest.upper() for dest in from_environment}
+    sources |= dict.fromkeys(given, "command line")
     for action in required:
         if options[action.dest] is None:
             raise ConfigError(f"{action.option_strings[-1]} is required")
-    return Namespace(**options), warnings
+    return Resolved(Namespace(**options), sources, warnings)
 
 
 def _from_environment(
@@ -60,12 +77,13 @@ def _from_environment(
         if action is not None and text:
             raw: Any = text.replace(",", " ").split() if _is_list(action) else text
             values |= _value(parser, action, raw, variable)
-        elif variable.startswith(PREFIX) and action is None and variable not in NOT_OPTIONS:
+        elif variable.startswith(PREFIX) and action is None and variable not in SECRETS:
             warnings.append(f"{variable} is not an option{_nearest(variable, by_variable)}")
     return values, warnings
 
 
-def _from_file(parser: ArgumentParser, filename: str) -> dict[str, Any]:
+def _from_file(parser: ArgumentParser, filename: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values of a config file, and the key that each is from."""
     try:
         content = read_config(filename)
     except ConfigFileError as error:
@@ -77,12 +95,14 @@ def _from_file(parser: ArgumentParser, filename: str) -> dict[str, Any]:
         if option.startswith("--") and action.dest != "config"
     }
     values: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     for key, raw in _with_flags(content, filename):
         action = by_key.get(key)
         if action is None:
             raise ConfigError(f"{filename}: unknown key {key!r}{_nearest(key, by_key)}")
         values |= _value(parser, action, raw, f"{filename}: {key}")
-    return values
+        keys[action.dest] = key
+    return values, keys
 
 
 def _with_flags(content: dict[str, Any], filename: str) -> Iterator[tuple[str, Any]]:

@@ -231,6 +231,32 @@ OPTIONS = (
         "how much is logged: debug, info, warning or error",
         {"choices": ("debug", "info", "warning", "error"), "default": "info"},
     ),
+    Option(
+        ("--explain",),
+        "print what these arguments would start, with warnings, and do not start it",
+        {"action": "store_true"},
+    ),
+    Option(
+        ("--check",),
+        "tell the errors and warnings of these arguments, and do not start",
+        {"action": "store_true"},
+    ),
+    Option(
+        ("--trace",),
+        "print the way of the next messages through their filters, this many; "
+        "kill -USR1 begins again (default: 0, or 10 beside the two below)",
+        {"type": count, "metavar": "NUMBER"},
+    ),
+    Option(
+        ("--trace_connection",),
+        "trace only messages of the connection whose id begins so, or from this address",
+        {"metavar": "ID"},
+    ),
+    Option(
+        ("--trace_match",),
+        "trace only messages that contain this text",
+        {"metavar": "TEXT"},
+    ),
 )
 
 

@@ -28,19 +28,21 @@ from typing import Any
 
 from .filters.base import FilterBase
 from .listener import Connect, Listener
+from .operation.explain import chain_name
 from .operation.heartbeat import Heartbeat
+from .operation.trace import set_up_tracing
 from .server import FilteredWebSocketFactory
 from .server_protocol.forwarded import TrustedProxies
 from .server_protocol.handshake import Acceptor
 from .server_protocol.http import PlainPages
 from .server_protocol.limits import Limits
 from .server_protocol.origins import OriginPolicy, is_loopback
-from .sockets import authority, listening_sockets
+from .sockets import authority, check_address, listening_sockets
 from .storage_objects.base import BaseStorageObject, StorageError
 from .tls import Certificate
 from .typing import StartError
 
-__all__ = ["StartError", "run"]
+__all__ = ["StartError", "check", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +53,16 @@ TLS_BUFFER = 2 * (16 * 1024 + 64)
 SPARE_FILES = 64  # descriptors for all that is no client: listeners, Redis, files of filters
 
 
-def run(options: Namespace, storage_class: Any) -> int:
+def run(
+    options: Namespace, storage_class: Any, reread: Callable[[], Namespace] | None = None
+) -> int:
     """Run a server until a signal stops it; return the exit code.
 
-    The filters are imported already. Raises StartError.
+    The filters are imported already. `reread` returns the options as they are now, for what can
+    change while the server runs. Raises StartError.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        factory = runner.run(_serve(options, storage_class))
+        factory = runner.run(_serve(options, storage_class, reread or (lambda: options)))
         if factory.stuck:
             logger.error("%d tasks of filters do not end; the server ends without", factory.stuck)
             logging.shutdown()
@@ -66,16 +71,28 @@ def run(options: Namespace, storage_class: Any) -> int:
     return 0
 
 
-async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFactory:
+def check(options: Namespace, storage_class: Any) -> Any:
+    """Do all that a start does before it listens; return the storage object. Raises StartError."""
+
+    async def prepare_and_close() -> FilteredWebSocketFactory:
+        factory, _ = _prepare(options, storage_class)
+        await factory.close(0)
+        return factory
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        factory = runner.run(prepare_and_close())
+    check_address(options.host, options.unix_socket)
+    return factory.storage_object
+
+
+async def _serve(
+    options: Namespace, storage_class: Any, reread: Callable[[], Namespace]
+) -> FilteredWebSocketFactory:
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     stop = _stop_signal()
-    certificate = _certificate(options)
+    factory, certificate = _prepare(options, storage_class)
     _reload_on_hangup(certificate)
-    factory = FilteredWebSocketFactory(
-        storage_object=_make_storage(storage_class, options),
-        limits=Limits.of(options, sockets=_sockets_left()),
-        compress_from=None if options.compression == "off" else options.compression_min_size,
-    )
+    set_up_tracing(factory, options, reread)
     heartbeat = Heartbeat()
     heartbeat.start()
     try:
@@ -94,6 +111,20 @@ async def _serve(options: Namespace, storage_class: Any) -> FilteredWebSocketFac
         heartbeat.stop()
     logger.info("stopped")
     return factory
+
+
+def _prepare(
+    options: Namespace, storage_class: Any
+) -> tuple[FilteredWebSocketFactory, Certificate | None]:
+    """Make what a server is made of, before it listens to anybody. Raises StartError."""
+    certificate = _certificate(options)
+    _origin_policy(options, ())  # made again when it is known what the server listens on
+    factory = FilteredWebSocketFactory(
+        storage_object=_make_storage(storage_class, options),
+        limits=Limits.of(options, sockets=_sockets_left()),
+        compress_from=None if options.compression == "off" else options.compression_min_size,
+    )
+    return factory, certificate
 
 
 def _storage_running(factory: FilteredWebSocketFactory) -> AbstractAsyncContextManager[None]:
@@ -293,7 +324,7 @@ def _description(
     for chain in FilterBase.__subclasses__():
         steps = [name for name, _ in chain.chain().steps]
         if steps:
-            lines.append((_chain_name(chain), " | ".join(steps)))
+            lines.append((chain_name(chain), " | ".join(steps)))
     storage = type(factory.storage_object)
     lines.append(("storage", f"{storage.__module__}.{storage.__name__}"))
     if options.config:
@@ -311,10 +342,3 @@ def _ports(sockets: Sequence[socket.socket], scheme: str) -> list[tuple[str, str
     else:
         open_to = ", ".join(authority(*address) for address in addresses)
     return [("fws_server", url), ("open to", open_to)]
-
-
-def _chain_name(chain: type[FilterBase]) -> str:
-    name = chain.__name__
-    if name.startswith("WebSocket") and name.endswith("Filter"):
-        return name.removeprefix("WebSocket").removesuffix("Filter").lower()
-    return name

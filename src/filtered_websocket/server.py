@@ -241,8 +241,9 @@ class FilteredWebSocketFactory:
         self._consuming = False
         self.stuck = 0  # tasks that did not even end when they were cancelled
         self.leaving: deque[FilteredWebSocket] = deque()
-        # Storage classes of 0.4.1 may have no base class, and so neither `here` nor `relay`.
-        members: Any = getattr(storage_object, "here", storage_object.get)
+        # Storage classes of 0.4.1 may have no base class, and so neither `here` nor `relay`; some
+        # have no `get` either, which only fails the filters that use groups.
+        members = getattr(storage_object, "here", None) or (lambda key: storage_object.get(key))
         self.users = Users(
             self._loop.call_soon,
             turn_bytes=min(256 * 1024, self.limits.queue_bytes // 4),

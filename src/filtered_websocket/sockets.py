@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from .typing import StartError
 
-__all__ = ["authority", "listening_sockets"]
+__all__ = ["authority", "check_address", "listening_sockets"]
 
 Address = tuple[socket.AddressFamily, str]
 
@@ -29,12 +29,11 @@ def listening_sockets(
 
     All addresses have the same port, also when it is 0, for a free one. Raises StartError.
     """
+    addresses = check_address(host, unix_socket)
     if unix_socket is None:
-        sockets = _open_port(host, port)
-    elif host is None:
-        sockets = [_open_unix(unix_socket)]
+        sockets = _open_port(addresses, port)
     else:
-        raise StartError(f"--host {host} was given with --unix_socket: choose one of them")
+        sockets = [_open_unix(unix_socket)]
     identity = None if unix_socket is None else _identity(unix_socket)
     try:
         yield sockets
@@ -47,6 +46,18 @@ def listening_sockets(
             sock.close()
 
 
+def check_address(host: str | None, unix_socket: str | None = None) -> list[Address]:
+    """Return the addresses that a server would listen on, none for a Unix socket.
+
+    Raises StartError when there cannot be any.
+    """
+    if unix_socket is None:
+        return _addresses(host)
+    if host is not None:
+        raise StartError(f"--host {host} was given with --unix_socket: choose one of them")
+    return []
+
+
 def authority(host: str, port: int) -> str:
     """Return host and port as URLs write them (RFC 3986 section 3.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -55,8 +66,7 @@ def authority(host: str, port: int) -> str:
 # Ports
 
 
-def _open_port(host: str | None, port: int) -> list[socket.socket]:
-    addresses = _addresses(host)
+def _open_port(addresses: Sequence[Address], port: int) -> list[socket.socket]:
     for _ in range(FREE_PORT_TRIES if port == 0 else 1):
         try:
             return _bind_all(addresses, port)

@@ -66,6 +66,7 @@ class Users(dict[UUID, Any]):
         "_turn_bytes",
         "_windows",
         "encode",
+        "offered",
     )
 
     def __init__(
@@ -103,6 +104,7 @@ class Users(dict[UUID, Any]):
         self._entry = NO_ENTRY  # the last one of `send_frame`
         self._size = 0
         self._thread = get_ident()
+        self.offered = 0  # messages, counted once for each connection that one is for
 
     def broadcast(
         self,
@@ -146,7 +148,9 @@ class Users(dict[UUID, Any]):
                     entries[window] = (self._length, self._fit(frame, window))
                 self._apart.setdefault(connection, []).append(entries[window])
             size += ENTRY_SIZE * len(receivers)
+            self.offered += len(receivers)
         else:
+            self.offered += len(self) - (sender is not None)
             if sender is not None:
                 self._apart.setdefault(sender, []).append((self._length, None))
             for window, frames in self._shared.items():
@@ -160,6 +164,7 @@ class Users(dict[UUID, Any]):
 
     def send_frame(self, connection: BroadcastTarget, frame: bytes) -> None:
         """Send a frame of `encode` to one open connection, in order with what is broadcast."""
+        self.offered += 1
         entries, entry = self._apart.setdefault(connection, []), self._entry
         if entry[1] is not frame or entry[0] != self._length:
             entry = self._entry = (self._length, frame)

@@ -27,7 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Namespace, Any]]:
     """Stop before the server listens; keep what it would have been started with."""
     calls: list[tuple[Namespace, Any]] = []
 
-    def run(options: Namespace, storage_class: Any) -> int:
+    def run(options: Namespace, storage_class: Any, reread: Any) -> int:
         calls.append((options, storage_class))
         return 0
 
@@ -127,12 +127,31 @@ def test_a_start_that_fails(
 ) -> None:
     """What the machine refuses is exit code 1."""
 
-    def run(options: Namespace, storage_class: Any) -> int:
+    def run(options: Namespace, storage_class: Any, reread: Any) -> int:
         raise StartError("the port is in use")
 
     monkeypatch.setattr(cli, "run", run)
     assert cli.main(["-f"]) == 1
     assert capsys.readouterr().err == "fws_server: the port is in use\n"
+
+
+def test_options_can_be_read_again(
+    monkeypatch: pytest.MonkeyPatch, write_module: WriteModule, tmp_path: Path
+) -> None:
+    """What has changed in the config file since the start is seen, what has not stays."""
+    file = tmp_path / "config.toml"
+    file.write_text("port = 1\n")
+    ports = []
+
+    def run(options: Namespace, storage_class: Any, reread: Any) -> int:
+        for port in (2, 3):
+            file.write_text(f"port = {port}\n")
+            ports.append((reread().port, reread().trace))
+        return 0
+
+    monkeypatch.setattr(cli, "run", run)
+    assert cli.main(["-c", str(file), "-f", "--trace", "5"]) == 0
+    assert ports == [(2, 5), (3, 5)]
 
 
 def test_an_error_of_many_lines_is_told_in_one(
@@ -158,6 +177,40 @@ def test_warnings_do_not_keep_it_from_starting(
     assert "FWS_PROT is not an option" in caplog.text
     assert "'cli_without' has no filters" in caplog.text
     assert len(started) == 1
+
+
+# Looking, without a start
+
+
+@pytest.mark.parametrize("option", ["--explain", "--check"])
+def test_looking_starts_nothing(
+    option: str,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    write_module: WriteModule,
+) -> None:
+    """`--explain` prints a page, `--check` nothing but warnings; both are a success."""
+    write_module("cli_looked_at.py", "from filtered_websocket.filters import base\n")
+    assert cli.main([option, "-f", "cli_looked_at"]) == 0
+    output = capsys.readouterr()
+    assert started == []
+    warning = "filter module 'cli_looked_at' has no filters: "
+    if option == "--check":
+        assert output.out == ""
+        assert f"fws_server: warning: {warning}" in output.err
+    else:
+        assert output.out.startswith("fws_server ")
+        assert f"  - {warning}" in output.out
+        assert output.err == ""
+
+
+def test_a_check_that_fails(
+    started: list[Any], capsys: pytest.CaptureFixture[str], write_module: WriteModule
+) -> None:
+    """What a start would be refused for is told, with its exit code."""
+    assert cli.main(["--check", "-f", "-key", "k"]) == 1
+    error = capsys.readouterr().err
+    assert error == "fws_server: -key was given without -cert: TLS needs both\n"
 
 
 # What must not end in a traceback

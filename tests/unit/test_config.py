@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from filtered_websocket.config import ConfigError, resolve
+from filtered_websocket.config import DEFAULT, ConfigError, resolve
 from filtered_websocket.options import DEFAULT_FILTERS, default_parser
 
 
@@ -31,9 +31,9 @@ def options(
     if file is not None:
         Path("config.json").write_text(file if isinstance(file, str) else json.dumps(file))
         arguments += ("-c", "config.json")
-    resolved, warnings = resolve(parser or default_parser(), arguments, environ)
-    assert warnings == []
-    return resolved
+    resolved = resolve(parser or default_parser(), arguments, environ)
+    assert resolved.warnings == []
+    return resolved.options
 
 
 def complaint(*arguments: str, **settings: Any) -> str:
@@ -114,6 +114,9 @@ def complaint(*arguments: str, **settings: Any) -> str:
         ),
         ("compression_min_size", 256, 0, "2", ["--compression_min_size", "3"], (0, 2, 3)),
         ("no_console", False, True, "0", ["--no_console"], (True, False, True)),
+        ("check", False, True, "0", ["--check"], (True, False, True)),
+        ("trace", None, 1, "2", ["--trace", "0"], (1, 2, 0)),
+        ("trace_match", None, "a", "b", ["--trace_match", "c"], ("a", "b", "c")),
     ],
 )
 def test_precedence(
@@ -153,6 +156,24 @@ def test_the_environment_may_name_the_file(folder: Path) -> None:
         Path(name).write_text(json.dumps({"port": port}))
     assert options(FWS_CONFIG="a.json").port == 1
     assert options("-c", "b.json", FWS_CONFIG="a.json").port == 2
+
+
+def test_each_value_has_its_source(folder: Path) -> None:
+    """The source that won is named: the variable, the file with the key, or the default."""
+    Path("a.json").write_text('{"port": 1, "host": "*", "rate": 5, "flags": ["no_console"]}')
+    arguments = ["-c", "a.json", "-key", "k", "--rate", "0"]
+    environ = {"FWS_PORT": "2", "FWS_FILTERS": "a b", "FWS_CERT": ""}
+    found, sources, _ = resolve(default_parser(), arguments, environ)
+    assert set(sources) == set(vars(found))
+    assert {name: source for name, source in sources.items() if source != DEFAULT} == {
+        "config": "command line",
+        "key": "command line",
+        "rate": "command line",
+        "port": "FWS_PORT",
+        "filters": "FWS_FILTERS",
+        "host": "a.json: host",
+        "no_console": "a.json: no_console",
+    }
 
 
 # The config file
@@ -282,7 +303,7 @@ def test_what_is_wrong_in_the_environment(environ: dict[str, str], expected: str
 )
 def test_an_unknown_variable_is_a_warning(name: str, expected: list[str]) -> None:
     """A variable that looks like an option but is none is told of; secrets and others are not."""
-    assert resolve(default_parser(), [], {name: "1"})[1] == expected
+    assert resolve(default_parser(), [], {name: "1"}).warnings == expected
 
 
 # The command line

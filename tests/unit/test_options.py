@@ -27,7 +27,9 @@ def test_defaults() -> None:
     ]
     assert {name for name, value in options.items() if value in (None, False)} == {
         "cert",
+        "check",
         "config",
+        "explain",
         "host",
         "key",
         "max_connections",
@@ -36,6 +38,9 @@ def test_defaults() -> None:
         "origins",
         "rate",
         "rate_burst",
+        "trace",
+        "trace_connection",
+        "trace_match",
         "trusted_proxies",
         "unix_socket",
     }
@@ -74,6 +79,11 @@ def test_defaults() -> None:
         (["--rate_burst", "0"], "rate_burst", 0),
         (["--compression", "deflate"], "compression", "deflate"),
         (["--compression_min_size", "0"], "compression_min_size", 0),
+        (["--explain"], "explain", True),
+        (["--check"], "check", True),
+        (["--trace", "0"], "trace", 0),
+        (["--trace_connection", "8f2c"], "trace_connection", "8f2c"),
+        (["--trace_match", "a b"], "trace_match", "a b"),
     ],
 )
 def test_spellings(arguments: list[str], name: str, value: object) -> None:
@@ -112,6 +122,8 @@ def test_spellings(arguments: list[str], name: str, value: object) -> None:
         ["--rate_burst", "0.5"],
         ["--compression", "gzip"],
         ["--compression_min_size", "-1"],
+        ["--trace", "-1"],
+        ["--trace", "some"],
         ["--por", "9000"],
     ],
 )

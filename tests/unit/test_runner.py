@@ -20,10 +20,11 @@ from filtered_websocket.filters.base import WebSocketConnectFilter, WebSocketMes
 from filtered_websocket.options import default_parser
 from filtered_websocket.runner import StartError
 from filtered_websocket.server import FilteredWebSocketFactory
+from filtered_websocket.storage_objects.default import StorageObject
 
 
 def make_options(*arguments: str) -> Namespace:
-    return resolve(default_parser(), arguments, {})[0]
+    return resolve(default_parser(), arguments, {}).options
 
 
 @pytest.mark.parametrize(("given", "missing"), [("-key", "-cert"), ("-cert", "-key")])
@@ -124,6 +125,41 @@ def test_a_storage_that_cannot_be_made(empty_chains: None) -> None:
 
     with pytest.raises(StartError, match=r"test_runner\..*StorageObject failed: OSError: no disk$"):
         runner.run(make_options("-p", "0"), StorageObject)
+
+
+def test_a_check_makes_the_storage_and_listens_to_nobody(empty_chains: None) -> None:
+    """What a start makes is made in an event loop; the port is not looked at."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = make_options("-p", str(taken.getsockname()[1]))
+
+        class Storage(StorageObject):
+            def __init__(self, options: Namespace) -> None:
+                super().__init__(options)
+                self.loop = asyncio.get_running_loop()
+
+        storage = runner.check(options, Storage)
+    assert isinstance(storage, Storage)
+    assert storage.loop.is_closed()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-key", "file.pem"],
+        ["-key", "gone.pem", "-cert", "gone.pem"],
+        ["--origins", "chat.example"],
+        ["--host", "no.such.host.invalid"],
+        ["--host", "127.0.0.1", "--unix_socket", "s"],
+    ],
+)
+def test_a_check_finds_what_a_start_does(empty_chains: None, arguments: list[str]) -> None:
+    """It fails with the words of the start."""
+    errors = []
+    for do in (runner.check, runner.run):
+        with pytest.raises(StartError) as error:
+            do(make_options("-p", "0", *arguments), StorageObject)
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
 
 
 def test_origins_that_are_none(empty_chains: None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from filtered_websocket import sockets
-from filtered_websocket.sockets import authority, listening_sockets
+from filtered_websocket.sockets import authority, check_address, listening_sockets
 from filtered_websocket.typing import StartError
 
 
@@ -43,6 +43,17 @@ def open_none(host: str | None, port: int = 0, unix_socket: str | None = None) -
 def test_an_authority(host: str, expected: str) -> None:
     """An IPv6 address stands in brackets."""
     assert authority(host, 80) == expected
+
+
+def test_an_address_is_checked_without_listening(path: str) -> None:
+    """What is wrong with it is told as by a start; a port in use is not looked at."""
+    assert [address for _, address in check_address(None)] == ["127.0.0.1", "::1"]
+    assert check_address(None, path) == []
+    assert not os.path.exists(path)
+    for arguments in (("no.such.host.invalid", None), ("127.0.0.1", path)):
+        with pytest.raises(StartError) as error:
+            check_address(*arguments)
+        assert str(error.value) == open_none(arguments[0], 0, arguments[1])
 
 
 # Ports

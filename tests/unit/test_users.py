@@ -506,6 +506,25 @@ def test_a_group_without_members_here_is_no_broadcast_to_all() -> None:
     assert cluster.relayed == [(b"one", False, "red"), (b"one", False, "left")]
 
 
+def test_what_is_offered_is_counted_for_each_receiver() -> None:
+    """A broadcast counts all who get it, the skipped sender and strangers not; a message one."""
+    _, users, (a, b, c) = make(3)
+    seen = []
+    for act in (
+        lambda: users.broadcast("all"),
+        lambda: users.broadcast("others", skip=a.id),
+        lambda: users.broadcast("others", skip=uuid4()),
+        lambda: users.broadcast("some", to=[a.id, b.id, uuid4()], skip=b.id),
+        lambda: users.broadcast("group", group="nobody"),
+        lambda: users.deliver(Message(b"from elsewhere")),
+        lambda: send(users, c, "one"),
+    ):
+        before = users.offered
+        act()
+        seen.append(users.offered - before)
+    assert seen == [3, 2, 3, 1, 0, 3, 1]
+
+
 def test_members_that_are_not_connected_are_passed_over() -> None:
     """A group may name connections that are just gone."""
     cluster = Cluster()

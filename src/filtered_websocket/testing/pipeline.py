@@ -53,7 +53,7 @@ class Pipeline:
                 storage_class = import_storage(storage)
                 parser = default_parser()
                 add_storage_options(storage_class, parser)
-                resolved, _ = resolve(parser, _arguments(options), {})
+                resolved = resolve(parser, _arguments(options), {}).options
                 for warning in import_filters(filters):
                     warnings.warn(warning, stacklevel=2)
                 self._life = self._loop.create_task(self._live(resolved, storage_class))

@@ -158,6 +158,25 @@ def test_a_class_without_a_filter_is_skipped() -> None:
     assert run(WebSocketMessageFilter, Message(b"hi")) == b"hi!?"
 
 
+def test_a_chain_knows_the_classes_of_its_steps() -> None:
+    """Its filters stand in the order of the steps, without classes that share code only."""
+
+    class Shared(WebSocketMessageFilter):
+        pass
+
+    class First(Shared):
+        @staticmethod
+        def filter(web_socket_instance: Any, msg: Message) -> None:
+            pass
+
+    class Second(First):
+        pass
+
+    chain = WebSocketMessageFilter.chain()
+    assert chain.filters == (First, Second)
+    assert [name.rpartition(".")[2] for name, _ in chain.steps] == ["First", "Second"]
+
+
 def test_a_chain_grows_after_it_was_used() -> None:
     """A filter that is defined later runs from then on."""
     add(WebSocketMessageFilter, returning(b"first"))
