@@ -26,6 +26,13 @@ def wait_until(condition: Callable[[], object], what: str = "the condition") -> 
         waiter.wait(PAUSE)
 
 
+def told(log: str, event: str) -> int:
+    """Return how often a log in text form tells of `event`, what it only counts included."""
+    lines = [line for line in log.splitlines() if event in line and not line.startswith(" ")]
+    more = [re.search(r" \((\d+) more of this in ", line) for line in lines]
+    return sum(int(match[1]) if match else 1 for match in more)
+
+
 class ServerProcess:
     """Run `fws_server` on a free port in `folder`, with its output kept in memory.
 

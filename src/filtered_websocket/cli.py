@@ -1,7 +1,7 @@
 """The command `fws_server`: from arguments to an exit code.
 
-What belongs here: the order of a start, and how errors and the log look. What does not: running the
-server (`runner`).
+What belongs here: the order of a start, and how errors of it look. What does not: running the
+server (`runner`), the log (`operation.logs`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .config import ConfigError, Resolved, resolve
 from .importer import ModuleError, add_storage_options, import_filters, import_storage
 from .operation.explain import explain
 from .operation.hints import hints
+from .operation.logs import set_up
 from .options import default_parser
 from .runner import StartError, check, run
 
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser, sys.argv[1:] if arguments is None else arguments, os.environ
         resolved = resolve(*given)
         options, warnings = resolved.options, resolved.warnings
-        _set_up_logging(options.log_level)
+        set_up(options.log_level, options.log_format, sys.stderr)
+        _print_at_once()
         warnings += import_filters(options.filters)
         if options.explain or options.check:
             return _look(resolved, storage_class)
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, CANNOT_START)
     except KeyboardInterrupt:  # before the server handles signals itself
         return INTERRUPTED
+    finally:
+        _give_up_what_cannot_be_printed()
 
 
 def _look(resolved: Resolved, storage_class: Any) -> int:
@@ -87,18 +91,23 @@ def _make_current_directory_importable() -> None:
         sys.path[:] = [path for path in sys.path if path not in ("", here)] + [here]
 
 
+def _give_up_what_cannot_be_printed() -> None:
+    # What a full disk or a closed pipe has not taken, Python would try again, and fail with.
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except (OSError, ValueError):
+            setattr(sys, name, open(os.devnull, "w"))
+
+
 def _complain(error: Exception, exit_code: int) -> int:
     # One line, whatever an author's exception has in it.
-    print("fws_server:", " ".join(str(error).split()), file=sys.stderr)
+    with suppress(OSError):  # a full disk, or a closed pipe
+        print("fws_server:", " ".join(str(error).split()), file=sys.stderr)
     return exit_code
 
 
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+def _print_at_once() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         # What a filter prints is there at once, also in a pipe, and a terminal that cannot show a
         # character does not fail the filter.

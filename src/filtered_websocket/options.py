@@ -232,6 +232,11 @@ OPTIONS = (
         {"choices": ("debug", "info", "warning", "error"), "default": "info"},
     ),
     Option(
+        ("--log_format",),
+        "how the log looks: text, or json, one object in each line",
+        {"choices": ("text", "json"), "default": "text"},
+    ),
+    Option(
         ("--explain",),
         "print what these arguments would start, with warnings, and do not start it",
         {"action": "store_true"},

@@ -23,6 +23,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
     nullcontext,
+    suppress,
 )
 from typing import Any
 
@@ -30,6 +31,7 @@ from .filters.base import FilterBase
 from .listener import Connect, Listener
 from .operation.explain import chain_name
 from .operation.heartbeat import Heartbeat
+from .operation.logs import NOT_OF_THE_CHAIN, tell_repeats
 from .operation.trace import set_up_tracing
 from .server import FilteredWebSocketFactory
 from .server_protocol.forwarded import TrustedProxies
@@ -66,7 +68,8 @@ def run(
         if factory.stuck:
             logger.error("%d tasks of filters do not end; the server ends without", factory.stuck)
             logging.shutdown()
-            sys.stdout.flush()
+            with suppress(OSError):
+                sys.stdout.flush()
             os._exit(0)  # the runner would wait for them
     return 0
 
@@ -94,6 +97,7 @@ async def _serve(
     _reload_on_hangup(certificate)
     set_up_tracing(factory, options, reread)
     heartbeat = Heartbeat()
+    heartbeat.listeners.append(tell_repeats)
     heartbeat.start()
     try:
         async with (
@@ -221,6 +225,7 @@ def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         "%s",
         context["message"],
         exc_info=error if isinstance(error, Exception) else None,
+        extra=NOT_OF_THE_CHAIN,  # of a forgotten task that fails Python tells when it collects it
     )
 
 
@@ -303,7 +308,7 @@ def _announce(
 ) -> None:
     """Say what runs: in aligned lines on a terminal, else as log lines."""
     lines = list(_description(options, sockets, factory))
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and options.log_format == "text":
         width = max(len(name) for name, _ in lines)
         print("\n".join(f"{name:>{width}}  {text}" for name, text in lines), file=sys.stderr)
     else:

@@ -67,6 +67,9 @@ class RejectHandshake(Exception):
         self.reason = reason
         self.headers = dict(headers or {})
 
+    def __str__(self) -> str:
+        return self.reason
+
 
 class FilterError(Exception):
     """Report a filter that cannot run at all, found before the server listens."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..process import ServerProcess, wait_until
+from ..process import ServerProcess, told, wait_until
 from .wire import (
     BINARY,
     CONTINUATION,
@@ -308,7 +308,8 @@ def test_a_server_with_few_files(start_server: Start, at_once: bool) -> None:
         witnesses.check()
         witnesses.one.__exit__(), witnesses.other.__exit__()
         wait_until(lambda e=episode: server.stderr.count("there is room") == e, "the news")
-        assert server.stderr.count("all that the limit on open files leaves") == episode
+        full = "all that the limit on open files leaves"
+        wait_until(lambda e=episode, f=full: told(server.stderr, f) == e, "the warning")
     assert server.stop() == 0
     assert "Traceback" not in server.stderr
     assert " ERROR " not in server.stderr

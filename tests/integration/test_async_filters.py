@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..process import wait_until
+from ..process import told, wait_until
 from .wire import (
     BINARY,
     TEXT,
@@ -231,7 +231,7 @@ class Take(WebSocketConsumerFilter):
             peer.send(frame(TEXT, b"go"))
             assert b"".join(peer.read_frame().payload for _ in range(4)) == b"0134"
     assert server.stop() == 0
-    assert server.stderr.count("filter items.Take failed") == 2
+    assert told(server.stderr, "filter items.Take failed: LookupError: two") == 2
 
 
 def test_a_stop_waits_for_async_filters(start_server: Start, tmp_path: Path) -> None:

@@ -374,7 +374,7 @@ def test_filter_that_fails_costs_one_record_with_its_name(
 ) -> None:
     """The record names the filter and the reason; both clients live on."""
     (record,) = misbehave(start_server, tmp_path, statement)
-    assert "filter wild.Misbehaving failed for " in record
+    assert "filter wild.Misbehaving failed: " in record
     assert reason in record
 
 
@@ -419,4 +419,4 @@ def test_rubbish_in_the_queue_costs_one_record_with_the_filters_name(
     """What the consumer chain cannot use is reported by the filter that got it."""
     (record,) = misbehave(start_server, tmp_path, f"web_socket_instance.queue.put({rubbish})")
     name = "filtered_websocket.filters.broadcast_pubsub.BroadcastPubSubFilter"
-    assert f"filter {name} failed for FilteredWebSocketFactory: " in record
+    assert f"filter {name} failed: " in record

@@ -115,7 +115,9 @@ def test_piped_start_is_plain_log_lines(start_server: Start) -> None:
     server = start_server("-f", "broadcast_messages")
     assert server.port
     assert server.stop() == 0
-    lines = [re.sub(r"^\d{4}-\d\d-\d\d \S+ INFO ", "", line) for line in server.stderr.splitlines()]
+    lines = [
+        re.sub(r"^\d{4}-\d\d-\d\d \S+ INFO \S+ ", "", line) for line in server.stderr.splitlines()
+    ]
     assert [line.partition(":")[0] for line in lines] == [
         *("fws_server", "open to", "message", "storage", "stopping", "stopped")
     ]

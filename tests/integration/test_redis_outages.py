@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from ..process import ServerProcess, wait_until
+from ..process import ServerProcess, told, wait_until
 from .conftest import REDIS_STORAGE
 from .redis_server import RedisProcess
 from .redis_topologies import (
@@ -145,7 +145,8 @@ def test_twenty_crashes_of_redis_under_traffic(
             )
     for server in servers:
         assert len(gaps(server)) == 20
-        assert len(lines_with(server, "is away")) == len(lines_with(server, "is back")) == 20
+        for event in ("is away", "is back"):
+            wait_until(lambda s=server, e=event: told(s.stderr, e) == 20, event)
         assert [line for line in trouble(server) if not re.search("is away|is back", line)] == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from ..process import ServerProcess, wait_until
+from ..process import ServerProcess, told, wait_until
 
 Start = Callable[..., ServerProcess]
 
@@ -229,5 +229,5 @@ def test_subscriber_that_fails_costs_one_record(
     with connect(server.url):
         pass
     assert server.stop() == 0
-    assert server.stderr.count("ERROR") == server.stderr.count("ZeroDivisionError: ") == 1
+    assert server.stderr.count("ERROR") == told(server.stderr, "ZeroDivisionError: ") == 1
     assert "my_storage.Subscriber" in server.stderr

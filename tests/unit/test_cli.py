@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
+import warnings
 from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,14 +16,23 @@ from typing import Any
 import pytest
 
 from filtered_websocket import cli
+from filtered_websocket.operation.logs import LogHandler
 from filtered_websocket.runner import StartError
 
 from .conftest import WriteModule
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("STORAGE_OBJECT_MODULE", raising=False)
+    for place, name in ((warnings, "showwarning"), (threading, "excepthook")):
+        monkeypatch.setattr(place, name, getattr(place, name))
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    root.handlers[:] = [h for h in root.handlers if not isinstance(h, LogHandler)]
 
 
 @pytest.fixture
@@ -177,6 +190,16 @@ def test_warnings_do_not_keep_it_from_starting(
     assert "FWS_PROT is not an option" in caplog.text
     assert "'cli_without' has no filters" in caplog.text
     assert len(started) == 1
+
+
+def test_the_log_looks_as_it_was_asked_for(
+    started: list[Any], capsys: pytest.CaptureFixture[str], write_module: WriteModule
+) -> None:
+    """Level and format hold from the first line on, also while modules are imported."""
+    write_module("cli_logging.py", "import logging\nlogging.info('no'), logging.warning('yes')\n")
+    assert cli.main(["-f", "cli_logging", "--log_format", "json", "--log_level", "warning"]) == 0
+    first, *_ = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["event"]) == ("warning", "yes")
 
 
 # Looking, without a start

@@ -66,6 +66,7 @@ def test_defaults() -> None:
         (["--max_queue_bytes", "4096"], "max_queue_bytes", 4096),
         (["--slow_client", "drop_oldest"], "slow_client", "drop_oldest"),
         (["--log_level", "debug"], "log_level", "debug"),
+        (["--log_format", "json"], "log_format", "json"),
         (["--max_header_size", "16384"], "max_header_size", 16384),
         (["--handshake_timeout", "0.5"], "handshake_timeout", 0.5),
         (["--max_connections", "1"], "max_connections", 1),

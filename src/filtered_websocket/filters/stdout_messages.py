@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..escapes import printable
 from .base import Message, WebSocketMessageFilter
 
 
@@ -13,7 +14,7 @@ class StdoutMessageFilter(WebSocketMessageFilter):
     @classmethod
     def filter(cls, web_socket_instance: Any, msg: Message) -> None:
         text = msg.decode(errors="backslashreplace")
-        print(f"--MESSAGE--\n{web_socket_instance.id} => {text}", flush=True)
+        print(f"--MESSAGE--\n{web_socket_instance.id} => {printable(text)}", flush=True)
 
 
 BroadcastMessageFilter = StdoutMessageFilter

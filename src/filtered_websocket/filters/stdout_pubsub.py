@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..escapes import printable
 from .base import WebSocketConsumerFilter
 
 
@@ -14,7 +15,8 @@ class StdoutPubSubFilter(WebSocketConsumerFilter):
     def filter(cls, web_socket_instance: Any, item: Any) -> None:
         if isinstance(item, dict):
             item = {key: as_text(value) for key, value in item.items()}
-        print(f"--PUBSUB--\n{as_text(item)}", flush=True)
+        text = str(as_text(item))
+        print(f"--PUBSUB--\n{printable(text)}", flush=True)
 
 
 def as_text(value: Any) -> Any:

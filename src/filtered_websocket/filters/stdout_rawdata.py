@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..escapes import printable
 from .base import WebSocketDataFilter
 
 
@@ -12,4 +13,5 @@ class StdoutRawDataFilter(WebSocketDataFilter):
 
     @classmethod
     def filter(cls, web_socket_instance: Any, data: bytearray) -> None:
-        print(f"--RAWDATA--\n{data.decode(errors='backslashreplace')}", flush=True)
+        text = data.decode(errors="backslashreplace")
+        print(f"--RAWDATA--\n{printable(text)}", flush=True)

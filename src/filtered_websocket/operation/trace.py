@@ -43,7 +43,7 @@ def set_up_tracing(
     `reread` returns the options as they are when the signal comes, or raises ConfigError.
     """
     of_messages, of_items = (
-        Tracer(chain, factory.users, as_json=vars(options).get("log_format") == "json")
+        Tracer(chain, factory.users, as_json=options.log_format == "json")
         for chain in (factory.message_chain, factory.consumer_chain)
     )
 

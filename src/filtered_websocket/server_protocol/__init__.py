@@ -6,7 +6,6 @@
 - `origins`: which web pages may connect
 - `forwarded`: who the client is behind trusted proxies
 - `admission`: how many connections there may be
-- `refusals`: what the log says of those that were refused
 - `server`: frames to messages and back, closing, slow readers
 - `parser`: bytes to frames, by the engine
 - `deflate`: compressed messages

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Hashable, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
@@ -25,7 +25,6 @@ from .http import PlainPages, response, upgrade_required
 from .limits import Limits
 from .origins import OriginPolicy
 from .parser import ParserPool
-from .refusals import Refusals
 from .request import (
     accept_response,
     asks_for_websocket,
@@ -106,7 +105,6 @@ class Acceptor:
         self.pages = pages
         self.proxies = proxies
         self.admission = Admission(limits.connections, limits.connections_per_address)
-        self.refusals = Refusals()
         if factory.compresses:
             negotiate(["permessage-deflate"])  # loads what it needs before the first client comes
         # One buffer serves all: it is filled and emptied within one call of the event loop.
@@ -339,7 +337,7 @@ class Handshake(asyncio.BufferedProtocol):
         try:
             answer = self._accept(connection, request)
         except (ValueError, TypeError) as error:
-            logger.error("a handshake filter set what cannot be sent: %s", error)
+            self._tell_unsendable(error)
             self._refuse(500, "the server could not answer this connection")
             return
         self._hand_over(connection, answer, bytes(self._head[head_size:]))
@@ -378,9 +376,9 @@ class Handshake(asyncio.BufferedProtocol):
             for name, value in rejection.headers.items():
                 check_header(name, value)
         except ValueError as error:
-            logger.error("a handshake filter set what cannot be sent: %s", error)
+            self._tell_unsendable(error)
             rejection.headers.clear()
-        self._refuse(rejection.status, rejection.reason, rejection.headers)
+        self._refuse(rejection.status, rejection.reason, rejection.headers, by=rejection)
 
     def _refuse(
         self,
@@ -388,15 +386,29 @@ class Handshake(asyncio.BufferedProtocol):
         reason: str,
         headers: Mapping[str, str] | None = None,
         advice: str = "",
+        by: RejectHandshake | None = None,
     ) -> None:
         if self._answered:
             return  # with a 408, before the filters were done
-        self._acceptor.refusals.log(self._peer, status, reason, advice)
+        logger.info(
+            "refused: %d %s%s",
+            status,
+            by or reason,  # of an error the log hides secrets of the client that a filter names
+            advice and f"; {advice}",
+            extra=self._about(("refused", status, reason)),
+        )
         if status == 426:
             fields = {"Sec-WebSocket-Version": "13"} | dict(headers or {})
             self._send(upgrade_required(reason, fields))
         else:
             self._send(response(status, reason, headers))
+
+    def _tell_unsendable(self, error: Exception) -> None:
+        about = self._about(("unsendable", type(error)))
+        logger.error("a handshake filter set what cannot be sent: %s", error, extra=about)
+
+    def _about(self, cause: Hashable) -> dict[str, Any]:
+        return {"cause": cause, "connection": self._connection, "peer": self._peer}
 
     def _send(self, answer: bytes) -> None:
         if self._answered or self._transport.is_closing():

@@ -30,7 +30,7 @@ class Peer(Interface):
     @property
     def is_held(self) -> bool: ...
     def ping(self, frame: bytes) -> None: ...
-    def loseConnection(self, code: int, reason: str) -> None: ...
+    def end(self, code: int, reason: str) -> None: ...
 
 
 class Keepalive:
@@ -96,4 +96,4 @@ class Keepalive:
             if peer.is_held:  # The server itself does not read from it: nothing can be heard.
                 self._deadlines[id] = now + self._timeout
             else:
-                peer.loseConnection(GONE, "no answer to a ping")
+                peer.end(GONE, "no answer to a ping")

@@ -231,5 +231,6 @@ class _EngineLog:
         self._parser.on_parse_error(*arguments)
 
     def exception(self, message: str, *arguments: object) -> None:
-        logger.exception("handling a frame failed")
+        about = {"connection": self._parser._receiver}
+        logger.exception("handling a frame failed", extra=about)
         self._parser.on_failure()

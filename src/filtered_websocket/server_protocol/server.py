@@ -133,7 +133,11 @@ class Protocol(Outbox):
             self._told_closed = True
             caller = sys._getframe(1)
             place = f"{caller.f_code.co_filename}, line {caller.f_lineno}"
-            logger.warning("%s is closed: a message to it was dropped (%s)", self.id, place)
+            logger.warning(
+                "the connection is closed: a message to it was dropped (%s)",
+                place,
+                extra={"connection": self, "cause": ("dropped", place)},
+            )
 
     def loseConnection(
         self, code: int = NORMAL, reason: str = "", *, answer_within: float | None = None
@@ -154,7 +158,7 @@ class Protocol(Outbox):
             self.transport.close()
             return
         self._is_closing = True
-        self._leave()
+        self._leave(code)
         if not self.transport.is_closing():
             self.send_all_waiting()
             self.transport.write(encode_close(code, reason))
@@ -195,6 +199,7 @@ class Protocol(Outbox):
         self.write = transport.write
         self.is_open = True
         self._may_open = False
+        logger.debug("open", extra={"connection": self})
         self.users.enter(self)
         early, self._early = self._early, None
         for msg in early or ():
@@ -332,9 +337,8 @@ class Protocol(Outbox):
         """Close a connection whose peer has broken the protocol."""
         if self._is_closing:
             return
-        logger.debug("%s closed with %d: %s", self.id, error.code, error.reason)
         self._fragments = None
-        self.loseConnection(error.code, error.reason)
+        self.end(error.code, error.reason)
 
     def on_parse_error(self, error: WireError) -> None:
         """Close a connection in whose bytes no frame can be found any more."""
@@ -387,9 +391,17 @@ class Protocol(Outbox):
         loop = asyncio.get_running_loop()
         self._cut_off = loop.call_later(seconds, self.transport.abort)
 
-    def _leave(self) -> None:
+    def end(self, code: int, reason: str) -> None:
+        """Close the connection for what its peer did, or did not, and tell the operator why."""
+        if self.is_open:
+            about = {"connection": self, "cause": ("ended", code, reason)}
+            logger.info("ended with %d: %s", code, reason, extra=about)
+        self.loseConnection(code, reason)
+
+    def _leave(self, code: int | None = None) -> None:
         if self.is_open:
             self.is_open = False
+            logger.debug("closed with %s", code or "no close frame", extra={"connection": self})
             self.users.leave(self)
             self.onDisconnect()
 
@@ -400,7 +412,7 @@ class Protocol(Outbox):
         super().resume_writing()
 
     def on_too_slow(self) -> None:
-        self.loseConnection(TRY_AGAIN_LATER, "too slow")
+        self.end(TRY_AGAIN_LATER, "too slow")
 
     # Before the handshake is done
 

@@ -396,7 +396,8 @@ class StorageObject(BasePubSubStorageObject):
 
     def _tell_refusal(self, error: Exception) -> None:
         """Say what Redis refused: the same thing once a minute at most."""
-        reason = str(error).partition(" script:")[0]
+        # What follows may be a part of what was to be written.
+        reason = str(error).partition(" script:")[0].partition(", with args")[0]
         now = time.monotonic()
         if now >= self._refusals.get(reason, -MINUTE) + MINUTE:
             self._refusals[reason] = now

@@ -12,6 +12,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Self, TypeVar
 
 from ..config import resolve
+from ..filters.base import text_of
 from ..importer import add_storage_options, import_filters, import_storage
 from ..options import default_parser
 from ..server import FilteredWebSocketFactory
@@ -140,7 +141,7 @@ class Pipeline:
     @property
     def errors(self) -> list[str]:
         """What was logged as an error, such as a filter that has failed."""
-        return [record.getMessage() for record in self.log if record.levelno >= logging.ERROR]
+        return [_text(record) for record in self.log if record.levelno >= logging.ERROR]
 
     def close(self) -> None:
         """Stop the server: all clients are closed with 1001, and disconnect filters run."""
@@ -165,6 +166,14 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if asyncio._get_running_loop() is self._loop:
             self._log.append(record)
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Return what a record says, and of its exception type and text."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return record.getMessage()
+    return f"{record.getMessage()}: {type(error).__name__}: {text_of(error)}"
 
 
 def _arguments(options: dict[str, Any]) -> list[str]:

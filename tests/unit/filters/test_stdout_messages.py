@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from filtered_websocket.typing import Message
@@ -29,3 +31,15 @@ def test_sender_and_text_are_printed(
     StdoutMessageFilter.filter(sender, msg)
     assert capsys.readouterr().out == f"--MESSAGE--\n{sender.id} => {shown}\n"
     assert msg == data
+
+
+def test_a_terminal_gets_no_control_characters(
+    empty_chains: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a client could do with the screen what it likes; lines and tabs stay."""
+    from filtered_websocket.filters.stdout_messages import StdoutMessageFilter
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    connection = FakeConnection()
+    StdoutMessageFilter.filter(connection, Message("a\n\tb\x1b[2Jż\r".encode()))
+    assert capsys.readouterr().out == f"--MESSAGE--\n{connection.id} => a\n\tb\\x1b[2Jż\\r\n"

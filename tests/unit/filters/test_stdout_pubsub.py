@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -32,3 +33,14 @@ def test_items_are_printed_as_text(
     StdoutPubSubFilter.filter(FakeServer(), item)
     assert capsys.readouterr().out == f"--PUBSUB--\n{shown}\n"
     assert item == before
+
+
+def test_a_terminal_gets_no_control_characters(
+    empty_chains: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There whoever publishes could do with the screen what he likes; lines and tabs stay."""
+    from filtered_websocket.filters.stdout_pubsub import StdoutPubSubFilter
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    StdoutPubSubFilter.filter(FakeServer(), b"a\n\tb\x1b[2J")
+    assert capsys.readouterr().out == "--PUBSUB--\na\n\tb\\x1b[2J\n"

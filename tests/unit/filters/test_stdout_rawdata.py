@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from .fakes import FakeConnection
@@ -23,3 +25,14 @@ def test_what_was_read_is_printed(
 
     StdoutRawDataFilter.filter(FakeConnection(), bytearray(data))
     assert capsys.readouterr().out == f"--RAWDATA--\n{shown}\n"
+
+
+def test_a_terminal_gets_no_control_characters(
+    empty_chains: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a client could do with the screen what it likes; lines and tabs stay."""
+    from filtered_websocket.filters.stdout_rawdata import StdoutRawDataFilter
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    StdoutRawDataFilter.filter(FakeConnection(), bytearray(b"a\n\tb\x1b[2J\x81"))
+    assert capsys.readouterr().out == "--RAWDATA--\na\n\tb\\x1b[2J\\x81\n"

@@ -157,7 +157,7 @@ def test_a_chain_that_another_module_runs(use: str, load: Load) -> None:
 def test_a_chain_that_nobody_runs(load: Load) -> None:
     """To join a chain, and to import it, is not to run it."""
     name = load(CHAIN + MEMBER)
-    load(f"from {name} import Farewell\n" + MEMBER.replace("Wave", "Other"))
+    load(f"from {name} import Farewell\n" + MEMBER.replace("Wave", "SecondWave"))
     assert about(name) == [
         f"nothing runs the chain {name}.Farewell: call "
         "Farewell.run(web_socket_instance, data) in a filter"

@@ -51,7 +51,7 @@ class Peer:
         assert frame == encode_control(PING)
         self.pinged_at.append(self.clock.now)
 
-    def loseConnection(self, code: int, reason: str) -> None:
+    def end(self, code: int, reason: str) -> None:
         self.is_open = False
         self.closed_with = code
 

@@ -250,7 +250,8 @@ async def test_sending_to_a_closed_connection_costs_one_line(
     line = frame.f_lineno - 1
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert f"{connection.id} is closed" in record.getMessage()
+    assert "is closed: a message to it was dropped" in record.getMessage()
+    assert vars(record)["connection"] is connection
     assert f"{__file__}, line {line}" in record.getMessage()
     assert connection.socket.written == encode_close(1000)
 
