@@ -16,6 +16,25 @@ DEADLINE = 15.0  # seconds; a test that waits this long has failed
 PAUSE = 0.005
 
 
+WITH_CLOSE_TIMEOUT = """
+import sys
+from filtered_websocket.server_protocol.limits import Limits
+
+defaults = list(Limits.__init__.__defaults__)
+defaults[Limits.__match_args__.index("close_timeout")] = {seconds}
+Limits.__init__.__defaults__ = tuple(defaults)
+
+from filtered_websocket.cli import main
+
+sys.exit(main())
+"""
+
+
+def with_close_timeout(seconds: float) -> tuple[str, ...]:
+    """Return the command for a server with another `Limits.close_timeout`, which is no option."""
+    return ("-c", WITH_CLOSE_TIMEOUT.format(seconds=seconds))
+
+
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
     """Poll until `condition` holds; fail with `what` when it takes too long."""
     deadline = time.monotonic() + DEADLINE
@@ -36,7 +55,8 @@ def told(log: str, event: str) -> int:
 class ServerProcess:
     """Run `fws_server` on a free port in `folder`, with its output kept in memory.
 
-    Pass `port=None` for arguments that choose the port themselves, `environ` for more variables.
+    Pass `port=None` for arguments that choose the port themselves, `environ` for more variables,
+    `pass_fds` for files that it shall inherit.
     """
 
     def __init__(
@@ -46,8 +66,9 @@ class ServerProcess:
         port: int | None = 0,
         environ: Mapping[str, str] | None = None,
         command: tuple[str, ...] = ("-m", "filtered_websocket"),
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
-        ours = ("FWS_", "STORAGE_", "PYTHONUNBUFFERED")
+        ours = ("FWS_", "STORAGE_", "LISTEN_", "NOTIFY_", "WATCHDOG_", "PYTHONUNBUFFERED")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         choice = () if port is None else ("-p", str(port))
         self.process = subprocess.Popen(
@@ -57,6 +78,7 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=pass_fds,
         )
         self._outputs = {"stdout": bytearray(), "stderr": bytearray()}
         self._readers = [

@@ -26,6 +26,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 ACCEPTS = 8
 OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 PAUSE = 1.0  # seconds
+REST = 4096  # what is accepted at last: the backlog is not longer, and new clients may still come
 EPISODE = 60.0  # seconds without running out, after which it is news again
 
 
@@ -50,11 +51,27 @@ class Listener:
         self._ran_out_at = -EPISODE
         self._start()
 
-    def close(self) -> None:
-        """Accept no more, and give up connections that are not made yet."""
+    @property
+    def is_connecting(self) -> bool:
+        """Whether a connection is being made, as by the handshake of TLS."""
+        return bool(self._connecting)
+
+    def stop(self, *, take_rest: bool) -> None:
+        """Accept no more; connections that are being made go on.
+
+        `take_rest` accepts what waits in the kernel before: it would be reset with the sockets.
+        """
+        if take_rest:
+            for sock in self._sockets:
+                self._accept(sock, most=REST)
         self._stop()
+        self._sockets = ()
         if self._pause is not None:
             self._pause.cancel()
+
+    def close(self) -> None:
+        """Accept no more, and give up connections that are not made yet."""
+        self.stop(take_rest=False)
         for task in self._connecting:
             task.cancel()
 
@@ -66,8 +83,8 @@ class Listener:
         for sock in self._sockets:
             self._loop.remove_reader(sock)
 
-    def _accept(self, sock: socket.socket) -> None:
-        for _ in range(ACCEPTS):
+    def _accept(self, sock: socket.socket, most: int | None = None) -> None:
+        for _ in range(most or ACCEPTS):
             try:
                 accepted, _ = sock.accept()
             except (BlockingIOError, InterruptedError):

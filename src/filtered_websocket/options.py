@@ -136,6 +136,12 @@ OPTIONS = (
         {"metavar": "PATH"},
     ),
     Option(
+        ("--reuse_port",),
+        "let another server with --reuse_port listen on the same port, or take over the "
+        "Unix socket: a new one can start before the old one stops",
+        {"action": "store_true"},
+    ),
+    Option(
         ("--origins",),
         "the web pages that may connect, like https://chat.example; '*' for any "
         "(default: pages of the host that they connect to)",
@@ -222,9 +228,20 @@ OPTIONS = (
         {"type": threshold, "default": 256, "metavar": "BYTES"},
     ),
     Option(
+        ("--drain_delay",),
+        "seconds that a server which was told to stop still accepts, while /ready answers 503 "
+        "(default: 0)",
+        {"type": seconds, "default": 0.0, "metavar": "SECONDS"},
+    ),
+    Option(
         ("--drain_seconds",),
-        "seconds that clients have to leave when the server stops",
+        "seconds over which the clients are then closed, each 20 ms or less after the one before",
         {"type": seconds, "default": 5.0, "metavar": "SECONDS"},
+    ),
+    Option(
+        ("--drain_code",),
+        "the close code that they get: 1001 (going away) or 1012 (service restart)",
+        {"type": int, "choices": (1001, 1012), "default": 1001},
     ),
     Option(
         ("--log_level",),

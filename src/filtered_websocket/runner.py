@@ -17,11 +17,11 @@ import socket
 import ssl
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
+    AbstractContextManager,
     asynccontextmanager,
-    contextmanager,
     nullcontext,
     suppress,
 )
@@ -29,9 +29,13 @@ from typing import Any
 
 from .filters.base import FilterBase
 from .listener import Connect, Listener
+from .operation import machine
+from .operation.drain import NEWCOMERS, Drain
 from .operation.explain import chain_name
 from .operation.heartbeat import Heartbeat
 from .operation.logs import NOT_OF_THE_CHAIN, tell_repeats
+from .operation.readiness import Readiness
+from .operation.systemd import ServiceManager, activated_sockets
 from .operation.trace import set_up_tracing
 from .server import FilteredWebSocketFactory
 from .server_protocol.forwarded import TrustedProxies
@@ -39,7 +43,7 @@ from .server_protocol.handshake import Acceptor
 from .server_protocol.http import PlainPages
 from .server_protocol.limits import Limits
 from .server_protocol.origins import OriginPolicy, is_loopback
-from .sockets import authority, check_address, listening_sockets
+from .sockets import authority, check_address, leave_to_others, listening_sockets
 from .storage_objects.base import BaseStorageObject, StorageError
 from .tls import Certificate
 from .typing import StartError
@@ -93,26 +97,36 @@ async def _serve(
 ) -> FilteredWebSocketFactory:
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     stop = _stop_signal()
+    activated = activated_sockets(os.environ)
+    machine.raise_file_limit()
     factory, certificate = _prepare(options, storage_class)
     _reload_on_hangup(certificate)
     set_up_tracing(factory, options, reread)
+    readiness = Readiness(factory.storage_object)
+    service_manager = ServiceManager(os.environ, factory.users.__len__)
     heartbeat = Heartbeat()
-    heartbeat.listeners.append(tell_repeats)
+    heartbeat.listeners += [tell_repeats, service_manager.beat]
     heartbeat.start()
     try:
         async with (
             _storage_running(factory),
-            _listening(factory, options, certificate) as sockets,
+            _listening(factory, options, certificate, readiness, activated) as sockets,
         ):
-            _announce(options, sockets, factory)
+            _announce(options, sockets, factory, is_activated=bool(activated))
             # What start-up made lives as long as the server: the collector may leave it alone.
             gc.collect()
             gc.freeze()
+            readiness.begin()
+            service_manager.ready()
             await stop.wait()
+            readiness.end()
+            service_manager.stopping()
+            await asyncio.sleep(options.drain_delay)
     except StorageError as error:
         raise StartError(str(error)) from None
     finally:
         heartbeat.stop()
+        service_manager.close()
     logger.info("stopped")
     return factory
 
@@ -138,43 +152,59 @@ def _storage_running(factory: FilteredWebSocketFactory) -> AbstractAsyncContextM
 
 @asynccontextmanager
 async def _listening(
-    factory: FilteredWebSocketFactory, options: Namespace, certificate: Certificate | None
+    factory: FilteredWebSocketFactory,
+    options: Namespace,
+    certificate: Certificate | None,
+    readiness: Readiness,
+    activated: list[socket.socket],
 ) -> AsyncIterator[list[socket.socket]]:
     """Accept connections; on leaving stop to, and close those there are."""
+    drain = Drain(factory, options.drain_seconds, options.drain_code)
     try:
-        with listening_sockets(options.host, options.port, options.unix_socket) as sockets:
-            with _accepting(factory, options, sockets, certificate):
+        with _sockets(options, activated) as sockets:
+            acceptor = _acceptor(factory, options, sockets, readiness)
+            connect = _connector(acceptor, certificate, factory.limits)
+            listener = Listener(sockets, connect, factory.spawn, acceptor.has_room)
+            watch = None if certificate is None else factory.spawn(certificate.watch())
+            try:
                 yield sockets
+            finally:
+                if options.reuse_port and not activated:
+                    await leave_to_others(sockets)
+                # What waits on sockets of the service manager is for the next server.
+                listener.stop(take_rest=not activated)
+                if watch is not None:
+                    watch.cancel()
+        await drain.run(lambda: listener.is_connecting or acceptor.has_newcomers(NEWCOMERS))
+        listener.close()
+        acceptor.close()
     finally:
-        left = await factory.close(options.drain_seconds)
-        if left:
-            logger.warning("cut off %d clients that did not leave in time", left)
+        await factory.close(drain.grace())
 
 
-@contextmanager
-def _accepting(
+def _sockets(
+    options: Namespace, activated: list[socket.socket]
+) -> AbstractContextManager[list[socket.socket]]:
+    if activated:
+        return nullcontext(activated)
+    return listening_sockets(
+        options.host, options.port, options.unix_socket, shared=options.reuse_port
+    )
+
+
+def _acceptor(
     factory: FilteredWebSocketFactory,
     options: Namespace,
     sockets: Sequence[socket.socket],
-    certificate: Certificate | None,
-) -> Iterator[None]:
-    acceptor = Acceptor(
+    readiness: Readiness,
+) -> Acceptor:
+    return Acceptor(
         factory,
         limits=factory.limits,
         origins=_origin_policy(options, sockets),
-        pages=PlainPages(console=not options.no_console),
+        pages=PlainPages(console=not options.no_console, not_ready=readiness.why_not),
         proxies=TrustedProxies(options.trusted_proxies) if options.trusted_proxies else None,
     )
-    connect = _connector(acceptor, certificate, factory.limits)
-    listener = Listener(sockets, connect, factory.spawn, acceptor.has_room)
-    watch = None if certificate is None else factory.spawn(certificate.watch())
-    try:
-        yield
-    finally:
-        listener.close()
-        if watch is not None:
-            watch.cancel()
-        acceptor.close()
 
 
 def _connector(acceptor: Acceptor, certificate: Certificate | None, limits: Limits) -> Connect:
@@ -243,11 +273,17 @@ def _stop_signal() -> asyncio.Event:
     def end_at_the_next() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            # The kernel keeps the default action from the first process of a container.
+            is_first = os.getpid() == 1
+            signal.signal(number, _exit_at_once if is_first else signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     return stop
+
+
+def _exit_at_once(number: int, frame: object) -> None:
+    os._exit(128 + number)  # as a shell reports a process that was ended by a signal
 
 
 def _reload_on_hangup(certificate: Certificate | None) -> None:
@@ -304,26 +340,43 @@ def _origin_policy(options: Namespace, sockets: Sequence[socket.socket]) -> Orig
 
 
 def _announce(
-    options: Namespace, sockets: Sequence[socket.socket], factory: FilteredWebSocketFactory
+    options: Namespace,
+    sockets: Sequence[socket.socket],
+    factory: FilteredWebSocketFactory,
+    *,
+    is_activated: bool,
 ) -> None:
     """Say what runs: in aligned lines on a terminal, else as log lines."""
-    lines = list(_description(options, sockets, factory))
+    memory, tls = machine.find_memory(), options.key is not None
+    lines = _description(options, sockets, factory, is_activated=is_activated)
+    room = machine.room(factory.limits, memory, tls=tls)
+    lines.append(("room for", f"{room.clients:,} clients ({room.bound})"))
     if sys.stderr.isatty() and options.log_format == "text":
         width = max(len(name) for name, _ in lines)
         print("\n".join(f"{name:>{width}}  {text}" for name, text in lines), file=sys.stderr)
     else:
         for name, text in lines:
             logger.info("%s: %s", name, text)
+    if warning := machine.warning_of(factory.limits, memory, tls=tls):
+        logger.warning(warning)
 
 
 def _description(
-    options: Namespace, sockets: Sequence[socket.socket], factory: FilteredWebSocketFactory
+    options: Namespace,
+    sockets: Sequence[socket.socket],
+    factory: FilteredWebSocketFactory,
+    *,
+    is_activated: bool = False,
 ) -> list[tuple[str, str]]:
-    if options.unix_socket is None:
-        lines = _ports(sockets, "https" if options.key else "http")
+    ports = [s for s in sockets if s.family != socket.AF_UNIX]
+    if ports:
+        lines = _ports(ports, "https" if options.key else "http")
     else:
-        lines = [("fws_server", f"unix:{options.unix_socket}")]
-        lines.append(("open to", "whom its directory lets in"))
+        path = sockets[0].getsockname() if is_activated else options.unix_socket
+        lines = [("fws_server", f"unix:{path}"), ("open to", "whom its directory lets in")]
+    if is_activated:
+        passed_on = "what the service manager has passed on, not on --port, --host, --unix_socket"
+        lines.append(("listens on", passed_on))
     if not any(chain.chain().steps for chain in FilterBase.__subclasses__()):
         lines.append(("filters", "none"))
     for chain in FilterBase.__subclasses__():

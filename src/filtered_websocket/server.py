@@ -301,21 +301,20 @@ class FilteredWebSocketFactory:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a background task failed", exc_info=task.exception())
 
-    async def close(self, grace: float) -> int:
+    async def close(self, grace: float) -> None:
         """Close all connections with 1001; wait until they are gone and all tasks are done.
 
-        What is left after `grace` seconds is cut off. Returns how many connections that were.
+        What is left after `grace` seconds is cut off. Before that, `operation.drain` closes the
+        connections of a server that stops, one after the other.
         """
         self.keepalive.stop()
         connections = list(self.users.values())
         for connection in connections:
-            # Cut off below, where they are counted, and not by a timer a moment before.
-            connection.loseConnection(1001, "the server stops", answer_within=grace + 1)
-        gone = {self.spawn(connection.wait_closed()) for connection in connections}
+            connection.loseConnection(1001, "the server stops", answer_within=grace)
+            self.spawn(connection.wait_closed())
         deadline = self._loop.time() + grace
         while self._tasks and self._loop.time() < deadline:
             await asyncio.wait(self._tasks, timeout=deadline - self._loop.time())
-        left = sum(not task.done() for task in gone)
         for connection in connections:
             connection.abortConnection()
         await self._end_tasks()
@@ -323,7 +322,6 @@ class FilteredWebSocketFactory:
             await asyncio.wait(self._tasks, timeout=LAST_GRACE)
             await self._end_tasks()
         self.stuck = len(self._tasks)
-        return left
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:

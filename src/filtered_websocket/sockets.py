@@ -1,39 +1,61 @@
-"""The sockets that a server listens on: loopback, addresses, or a Unix socket."""
+"""The sockets that a server listens on: loopback, addresses, or a Unix socket.
+
+What belongs here: opening and closing them, also where one server takes over from another. What
+does not: accepting (`listener`).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import errno
 import fcntl
 import os
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from .typing import StartError
 
-__all__ = ["authority", "check_address", "listening_sockets"]
+__all__ = ["authority", "check_address", "leave_to_others", "listening_sockets"]
 
 Address = tuple[socket.AddressFamily, str]
 
 FREE_PORT_TRIES = 10
 BACKLOG = 1024  # connections that the kernel may hold until they are accepted
 UNIX_SOCKET_MODE = 0o666
+HANDOVER = 0.5  # seconds: the longest round trip of a client whose connection is being made
+
+SO_ATTACH_FILTER = 26  # of socket(7); Python has no name for it
+# In classic BPF, on the header of TCP, whose byte 13 has the flags: nothing is kept (0 bytes) of a
+# packet with SYN and without ACK, of any other all.
+DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte
+    (0x54, 0, 0, 0x12),  # and it with SYN | ACK
+    (0x15, 0, 1, 0x02),  # equal to SYN? else skip one
+    (0x06, 0, 0, 0),  # return 0
+    (0x06, 0, 0, 0xFFFFFFFF),  # return all
+)
 
 
 @contextmanager
 def listening_sockets(
-    host: str | None, port: int, unix_socket: str | None = None
+    host: str | None, port: int, unix_socket: str | None = None, *, shared: bool = False
 ) -> Iterator[list[socket.socket]]:
     """Listen on a Unix socket, else on `host`, all addresses (`*`), or loopback (None).
 
-    All addresses have the same port, also when it is 0, for a free one. Raises StartError.
+    All addresses have the same port, also when it is 0, for a free one. When `shared`, other
+    servers that say so too may listen on the port at the same time, and a Unix socket is taken over
+    from the server that has it. Raises StartError.
     """
     addresses = check_address(host, unix_socket)
     if unix_socket is None:
-        sockets = _open_port(addresses, port)
+        sockets = _open_port(addresses, port, shared)
     else:
-        sockets = [_open_unix(unix_socket)]
+        sockets = [_open_unix(unix_socket, shared)]
     identity = None if unix_socket is None else _identity(unix_socket)
     try:
         yield sockets
@@ -58,6 +80,25 @@ def check_address(host: str | None, unix_socket: str | None = None) -> list[Addr
     return []
 
 
+async def leave_to_others(sockets: Sequence[socket.socket]) -> None:
+    """Let the kernel send new clients to the other servers on a shared port.
+
+    What was under way when a listening socket is closed is reset, even if others listen. So the
+    kernel first drops all attempts to connect to these sockets, for as long as those take that have
+    begun before; go on accepting meanwhile. Whoever was dropped tries again after a second, and
+    then only the others are there.
+    """
+    if sys.platform == "linux":
+        program = b"".join(struct.pack("HBBI", *step) for step in DROP_SYN)
+        steps = ctypes.create_string_buffer(program)
+        value = struct.pack("HP", len(DROP_SYN), ctypes.addressof(steps))
+        for sock in sockets:
+            if sock.family != socket.AF_UNIX:
+                with suppress(OSError):  # where it is forbidden, a few connections are reset
+                    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, value)
+    await asyncio.sleep(HANDOVER)
+
+
 def authority(host: str, port: int) -> str:
     """Return host and port as URLs write them (RFC 3986 section 3.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -66,26 +107,26 @@ def authority(host: str, port: int) -> str:
 # Ports
 
 
-def _open_port(addresses: Sequence[Address], port: int) -> list[socket.socket]:
+def _open_port(addresses: Sequence[Address], port: int, shared: bool) -> list[socket.socket]:
     for _ in range(FREE_PORT_TRIES if port == 0 else 1):
         try:
-            return _bind_all(addresses, port)
+            return _bind_all(addresses, port, shared)
         except StartError as error:
             reason = error  # a port that is free on one address may be in use on the next
     raise reason
 
 
-def _bind_all(addresses: Sequence[Address], port: int) -> list[socket.socket]:
+def _bind_all(addresses: Sequence[Address], port: int, shared: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for family, address in addresses:
         try:
-            sock = _bind(family, address, port)
+            sock = _bind(family, address, port, shared)
         except OSError as error:
             if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 continue  # this machine has no IPv6
             for sock in sockets:
                 sock.close()
-            raise StartError(_bind_error(error, address, port)) from None
+            raise StartError(_bind_error(error, address, port, shared)) from None
         sockets.append(sock)
         port = sock.getsockname()[1]
     return sockets
@@ -104,11 +145,13 @@ def _addresses(host: str | None) -> list[Address]:
     return sorted({(family, str(address[0])) for family, _, _, _, address in found})
 
 
-def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+def _bind(family: socket.AddressFamily, address: str, port: int, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
@@ -120,8 +163,10 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
     return sock
 
 
-def _bind_error(error: OSError, address: str, port: int) -> str:
+def _bind_error(error: OSError, address: str, port: int, shared: bool) -> str:
     where = f"cannot listen on {authority(address, port)}"
+    if error.errno == errno.EADDRINUSE and shared:
+        return f"{where}: the port is in use, by a server without --reuse_port or of another user"
     if error.errno == errno.EADDRINUSE:
         return f"{where}: the port is in use; stop the other server or choose a port with -p"
     if error.errno == errno.EACCES:
@@ -132,15 +177,19 @@ def _bind_error(error: OSError, address: str, port: int) -> str:
 # Unix sockets
 
 
-def _open_unix(path: str) -> socket.socket:
+def _open_unix(path: str, shared: bool) -> socket.socket:
     where = f"cannot listen on --unix_socket {path}"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _locked(os.path.dirname(path) or "."):
-            _make_way(path)
-            sock.bind(path)
-            os.chmod(path, UNIX_SOCKET_MODE)
+            _make_way(path, shared)
+            # A socket that another server listens on is replaced by one that is listened on.
+            bound = path + ".new" if shared else path
+            _make_way(bound, shared=False)
+            sock.bind(bound)
+            os.chmod(bound, UNIX_SOCKET_MODE)
             sock.listen(BACKLOG)
+            os.rename(bound, path)
         sock.setblocking(False)
     except (OSError, ValueError) as error:
         sock.close()
@@ -159,8 +208,11 @@ def _locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make_way(path: str) -> None:
-    """Remove a socket that nobody listens on; raise OSError for anything else that is there."""
+def _make_way(path: str, shared: bool) -> None:
+    """Remove a socket that nobody listens on; raise OSError for anything else that is there.
+
+    One that is listened on may stay when `shared`.
+    """
     if not path or path.endswith("/"):
         raise FileNotFoundError(errno.ENOENT, "this is no name of a file")
     try:
@@ -179,6 +231,8 @@ def _make_way(path: str) -> None:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM):
                 raise
+    if shared:
+        return
     raise OSError(errno.EADDRINUSE, "it is in use; stop the other server or choose another path")
 
 

@@ -124,7 +124,8 @@ def test_each_field_of_limits_is_an_option_or_has_a_row() -> None:
 def test_each_close_code_in_the_source_has_a_row() -> None:
     """And those of the page that the server sends are in the source."""
     sent = {int(code) for code, (by, *_) in table("limits", "code").items() if by != "nobody"}
-    assert sent == {n for n in numbers_in("server.py", "server_protocol/*.py") if n in CLOSE_CODES}
+    places = ("server.py", "server_protocol/*.py", "options.py")
+    assert sent == {number for number in numbers_in(*places) if number in CLOSE_CODES}
 
 
 def test_each_http_status_in_the_source_has_a_row() -> None:

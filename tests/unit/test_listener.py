@@ -155,6 +155,21 @@ async def test_closing_gives_up_what_is_not_made_yet() -> None:
         assert scene.arrived.locked()
 
 
+@pytest.mark.parametrize("take_rest", [False, True])
+async def test_stopping_takes_the_rest_or_leaves_it(take_rest: bool) -> None:
+    """What waits in the kernel is accepted, unless it is for somebody else; nobody comes after."""
+    with Scene() as scene:
+        waiting = 3 * listener.ACCEPTS
+        for _ in range(waiting):
+            scene.call()
+        scene.listener.stop(take_rest=take_rest)
+        scene.call()
+        assert scene.listener.is_connecting == take_rest
+        await idle()
+        assert len(scene.accepted) == (waiting if take_rest else 0)
+        assert not scene.listener.is_connecting
+
+
 LIMIT, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 

@@ -47,19 +47,29 @@ class FakeSocket:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.family = (
+            socket.AF_UNIX
+            if address.startswith("/")
+            else socket.AF_INET6
+            if ":" in address
+            else socket.AF_INET
+        )
 
-    def getsockname(self) -> tuple[str, int]:
-        return self.address, 9000
+    def getsockname(self) -> str | tuple[str, int]:
+        return self.address if self.family == socket.AF_UNIX else (self.address, 9000)
 
 
-def describe(addresses: Sequence[str], *arguments: str) -> dict[str, str]:
+def describe(
+    addresses: Sequence[str], *arguments: str, is_activated: bool = False
+) -> dict[str, str]:
     """Return the start lines by name."""
 
     async def main() -> list[tuple[str, str]]:
         sockets: Any = [FakeSocket(address) for address in addresses]
         options = make_options(*arguments)
-        return runner._description(options, sockets, FilteredWebSocketFactory())
+        return runner._description(
+            options, sockets, FilteredWebSocketFactory(), is_activated=is_activated
+        )
 
     return dict(asyncio.run(main()))
 
@@ -96,6 +106,23 @@ def test_a_unix_socket_is_named(empty_chains: None) -> None:
     lines = describe([], "--unix_socket", "/run/fws.sock")
     assert lines["fws_server"] == "unix:/run/fws.sock"
     assert lines["open to"] == "whom its directory lets in"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "place"),
+    [
+        (["192.0.2.1"], "http://192.0.2.1:9000/"),
+        (["/run/fws.sock"], "unix:/run/fws.sock"),
+        (["/run/fws.sock", "192.0.2.1"], "http://192.0.2.1:9000/"),
+    ],
+)
+def test_sockets_of_the_service_manager_are_named(
+    addresses: list[str], place: str, empty_chains: None
+) -> None:
+    """They stand there instead of what the options say, and a line says so."""
+    lines = describe(addresses, "-p", "80", "--unix_socket", "other", is_activated=True)
+    assert lines["fws_server"] == place
+    assert lines["listens on"].startswith("what the service manager has passed on, not on --port")
 
 
 def test_what_runs_is_described(empty_chains: None, tmp_path: Path) -> None:

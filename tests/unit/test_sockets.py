@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 from filtered_websocket import sockets
-from filtered_websocket.sockets import authority, check_address, listening_sockets
+from filtered_websocket.sockets import (
+    authority,
+    check_address,
+    leave_to_others,
+    listening_sockets,
+)
 from filtered_websocket.typing import StartError
 
 
@@ -72,11 +77,13 @@ def test_a_free_port_is_free_in_both_families(
     """When another program has the chosen port in the other family, the next one is tried."""
     bind, taken = sockets._bind, []
 
-    def bind_unless_taken(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    def bind_unless_taken(
+        family: socket.AddressFamily, address: str, port: int, shared: bool
+    ) -> socket.socket:
         if family == socket.AF_INET6 and not taken:
             taken.append(port)
             raise OSError(errno.EADDRINUSE, "Address already in use")
-        return bind(family, address, port)
+        return bind(family, address, port, shared)
 
     monkeypatch.setattr(sockets, "_bind", bind_unless_taken)
     (_, port), (_, port_6) = open_all(opened)
@@ -102,10 +109,12 @@ def test_a_machine_without_ipv6(opened: ExitStack, monkeypatch: pytest.MonkeyPat
     """There it listens on IPv4 alone."""
     bind = sockets._bind
 
-    def bind_v4(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    def bind_v4(
+        family: socket.AddressFamily, address: str, port: int, shared: bool
+    ) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
-        return bind(family, address, port)
+        return bind(family, address, port, shared)
 
     monkeypatch.setattr(sockets, "_bind", bind_v4)
     assert [address for address, _ in open_all(opened)] == ["127.0.0.1"]
@@ -152,6 +161,56 @@ def test_a_host_that_is_none() -> None:
 def test_a_host_that_no_name_can_be(host: str) -> None:
     """What cannot even be looked up is named like a host that is not there."""
     assert open_none(host).startswith(f"cannot listen on --host {host}: ")
+
+
+# Two servers on one port
+
+
+def test_a_port_is_shared_by_those_that_say_so(opened: ExitStack) -> None:
+    """A second server listens on all addresses of the first; both have to want it."""
+    (first, _) = opened.enter_context(listening_sockets(None, 0, shared=True))
+    port = first.getsockname()[1]
+    second = opened.enter_context(listening_sockets(None, port, shared=True))
+    assert {sock.getsockname()[1] for sock in second} == {port}
+    assert "the port is in use; stop the other server" in open_none(None, port)
+
+
+def test_a_port_that_is_not_shared(opened: ExitStack) -> None:
+    """The error says what the other server may lack."""
+    ((_, port), _) = open_all(opened)
+    with pytest.raises(StartError) as error, listening_sockets(None, port, shared=True):
+        pass
+    assert str(error.value) == (
+        f"cannot listen on 127.0.0.1:{port}: the port is in use, "
+        "by a server without --reuse_port or of another user"
+    )
+
+
+async def test_new_clients_go_to_the_others(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has begun to connect is accepted; who comes later waits, and then finds another."""
+    monkeypatch.setattr(sockets, "HANDOVER", 0.0)
+    leaving = opened.enter_context(listening_sockets(None, 0, shared=True))
+    place = leaving[0].getsockname()
+    early = opened.enter_context(socket.create_connection(place))
+    await leave_to_others(leaving)
+    late = opened.enter_context(socket.socket())
+    late.setblocking(False)
+    assert late.connect_ex(place) == errno.EINPROGRESS
+    accepted = opened.enter_context(leaving[0].accept()[0])
+    assert accepted.getpeername() == early.getsockname()
+    accepted.sendall(b"served")  # what was accepted goes on
+    assert early.recv(10) == b"served"
+    with pytest.raises(BlockingIOError):
+        leaving[0].accept()
+    # The packet that found nobody is sent again after a second.
+    staying = opened.enter_context(listening_sockets(None, place[1], shared=True))
+    for sock in leaving:
+        sock.close()
+    late.setblocking(True)
+    staying[0].settimeout(10)
+    assert opened.enter_context(staying[0].accept()[0]).getpeername() == late.getsockname()
 
 
 # Unix sockets
@@ -264,6 +323,34 @@ def test_a_host_beside_a_unix_socket(path: str) -> None:
     expected = "--host ::1 was given with --unix_socket: choose one of them"
     assert open_none("::1", unix_socket=path) == expected
     assert not os.path.lexists(path)
+
+
+def test_a_unix_socket_is_taken_over(path: str) -> None:
+    """New clients go to the successor, those that wait stay, and the file is the successor's."""
+    with (
+        socket.socket(socket.AF_UNIX) as early,
+        socket.socket(socket.AF_UNIX) as late,
+        ExitStack() as second,
+    ):
+        with listening_sockets(None, 0, path, shared=True) as (old,):
+            early.connect(path)
+            (new,) = second.enter_context(listening_sockets(None, 0, path, shared=True))
+            late.connect(path)
+            old.accept()[0].close()
+        new.accept()[0].close()
+        assert os.listdir(".") == [path]
+    assert os.listdir(".") == []
+
+
+def test_what_is_no_socket_is_not_taken_over(path: str) -> None:
+    """A file stays as it is, also where a crash has left the socket of a successor."""
+    leave_stale_socket(path + ".new")
+    with listening_sockets(None, 0, path, shared=True):
+        assert os.listdir(".") == [path]
+    Path(path).write_text("precious")
+    with pytest.raises(StartError), listening_sockets(None, 0, path, shared=True):
+        pass
+    assert Path(path).read_text() == "precious"
 
 
 def test_the_socket_of_a_successor_stays(path: str) -> None:

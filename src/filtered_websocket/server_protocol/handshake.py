@@ -164,6 +164,12 @@ class Acceptor:
     def forget(self, handshake: Handshake) -> None:
         self._deadlines.pop(handshake, None)
 
+    def has_newcomers(self, seconds: float) -> bool:
+        """Tell whether a handshake is under way that has begun within the last `seconds`."""
+        latest = next(reversed(self._deadlines.values()), 0.0)
+        now = asyncio.get_running_loop().time()
+        return latest - self.limits.handshake_timeout + seconds > now
+
     def close(self) -> None:
         """Cut off all connections that are not open yet, and those that still come."""
         self.is_closed = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from http import HTTPStatus
 from importlib import resources
@@ -45,10 +45,12 @@ def response(
 
 
 class PlainPages:
-    """Answer requests that do not ask for a WebSocket: the console page, the health check."""
+    """Answer requests that do not ask for a WebSocket: the console page, the health checks."""
 
-    def __init__(self, *, console: bool) -> None:
+    def __init__(self, *, console: bool, not_ready: Callable[[], str] = str) -> None:
+        """Let `not_ready` say why no clients should be sent here; "" when they should."""
         self._console = _console_page() if console else None
+        self._not_ready = not_ready
 
     def answer(self, request: Request) -> bytes:
         """Return the response to a request without `Upgrade: websocket`."""
@@ -62,6 +64,10 @@ class PlainPages:
             )
         if is_read and request.path == "/health":
             return response(200, "ok", {"Cache-Control": "no-store"}, with_body=with_body)
+        if is_read and request.path == "/ready":
+            reason = self._not_ready()
+            headers = {"Cache-Control": "no-store"}
+            return response(503 if reason else 200, reason or "ready", headers, with_body=with_body)
         if is_read and request.path == "/" and self._console is not None:
             body, headers = self._console
             return response(200, body, headers, with_body=with_body)

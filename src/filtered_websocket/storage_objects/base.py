@@ -49,6 +49,10 @@ class BaseStorageObject:
     relay: Callable[[bytes, bool, Hashable], None] | None = None
     """Sends a broadcast (payload, is it binary, group) to the clients of the other servers."""
 
+    def why_not_ready(self) -> str:
+        """Return why no clients should be sent to this server now, "" when they should."""
+        return ""
+
     @asynccontextmanager
     async def running(self, server: Any) -> AsyncIterator[None]:
         """Do what the storage has to do in the background, while the block runs.

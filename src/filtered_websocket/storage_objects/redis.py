@@ -184,7 +184,7 @@ class StorageObject(BasePubSubStorageObject):
             "--redis_required",
             action="store_true",
             default=False,
-            help="do not start while it is away",
+            help="do not start while it is away; while it goes away, /ready answers 503",
         )
         add(
             "--redis_lease_seconds",
@@ -210,6 +210,17 @@ class StorageObject(BasePubSubStorageObject):
         broadcast = Broadcast(self.server_id, self._broadcasts, is_binary, payload)
         channel = self.channels.all if group is None else self.channels.of_group(group)
         self._enqueue(Command(channel, encode_broadcast(broadcast)))
+
+    def why_not_ready(self) -> str:
+        """Return that Redis is away, with `--redis_required`.
+
+        Where it is stays in the log: anybody may read this.
+        """
+        if not self.options.redis_required:
+            return ""
+        if not self.subscriber.is_listening:
+            return "Redis is away"
+        return "writing to Redis fails" if self._failures >= LASTING else ""
 
     @asynccontextmanager
     async def running(self, server: Any) -> AsyncIterator[None]:

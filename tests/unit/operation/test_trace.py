@@ -425,9 +425,7 @@ async def test_what_is_traced_is_told(
     """Whoever has sent the signal sees in the log what it has begun."""
     caplog.set_level(logging.INFO)
     factory = FilteredWebSocketFactory()
-    options = Namespace(
-        log_format="text", trace=10, trace_connection=connection, trace_match=text
-    )
+    options = Namespace(log_format="text", trace=10, trace_connection=connection, trace_match=text)
     set_up_tracing(factory, options, lambda: options)
     asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
     await factory.close(0)

@@ -318,6 +318,25 @@ def test_one_timer_serves_all_handshakes() -> None:
     assert asyncio.run(main()) == 1
 
 
+def test_newcomers_are_handshakes_that_have_just_begun() -> None:
+    """One that has been silent for longer is none, and nobody is none either."""
+
+    async def main() -> list[bool]:
+        acceptor = Acceptor(
+            FakeFactory(lambda _: True, False),
+            limits=Limits(),
+            origins=OriginPolicy(None, loopback_only=True),
+            pages=PlainPages(console=False),
+        )
+        found = [acceptor.has_newcomers(60.0)]
+        acceptor().connection_made(FakeTransport())  # type: ignore[arg-type]
+        found += [acceptor.has_newcomers(60.0), acceptor.has_newcomers(0.0)]
+        acceptor.close()
+        return found
+
+    assert asyncio.run(main()) == [False, True, False]
+
+
 def test_a_client_is_answered_once() -> None:
     """A filter that rejects a connection after its time was up does not answer a second time."""
 

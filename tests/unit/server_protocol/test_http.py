@@ -77,7 +77,20 @@ def test_what_is_answered(
         assert "upgrade" in parsed.headers["Connection"].lower()
 
 
-@pytest.mark.parametrize("target", ["/", "/health", "/chat"])
+@pytest.mark.parametrize(
+    ("reason", "status", "text"), [("", 200, b"ready\n"), ("draining", 503, b"draining\n")]
+)
+def test_readiness(reason: str, status: int, text: bytes) -> None:
+    """/ready has the reason why no clients should be sent here, and /health is 200 all the same."""
+    pages = PlainPages(console=False, not_ready=lambda: reason)
+    for method, expected in (("GET", text), ("HEAD", b"")):
+        parsed, body = read(pages.answer(Request(method, "/ready", [HOST])), method)
+        assert (parsed.status, body) == (status, expected)
+        assert parsed.headers["Cache-Control"] == "no-store"
+    assert read(pages.answer(Request("GET", "/health", [HOST])))[0].status == 200
+
+
+@pytest.mark.parametrize("target", ["/", "/health", "/ready", "/chat"])
 def test_head_is_get_without_the_body(target: str) -> None:
     """A HEAD request gets the same status and headers."""
     (head, nothing), (get, body) = ask(target, "HEAD"), ask(target)

@@ -33,6 +33,11 @@ def test_brackets_mean_get() -> None:
     assert OneKey(Namespace())["token"] == "values of token"
 
 
+def test_a_storage_is_ready_by_default() -> None:
+    """One that has nothing to wait for says nothing."""
+    assert OneKey(Namespace()).why_not_ready() == ""
+
+
 def test_parser_is_returned_unchanged_by_default() -> None:
     """A storage without options of its own leaves the command line as it is."""
     parser = ArgumentParser()

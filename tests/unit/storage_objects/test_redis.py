@@ -12,7 +12,7 @@ import pytest
 
 from filtered_websocket.storage_objects.base import StorageError
 from filtered_websocket.storage_objects.cluster import decode_broadcast
-from filtered_websocket.storage_objects.redis import StorageObject, _pause_after
+from filtered_websocket.storage_objects.redis import LASTING, StorageObject, _pause_after
 
 
 def options(*arguments: str) -> Namespace:
@@ -174,3 +174,14 @@ async def test_a_refusal_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_pauses_grow_to_a_bound(failures: int, pause: float) -> None:
     """However long Redis is away, the server goes on trying."""
     assert _pause_after(failures) == pytest.approx(pause)
+
+
+async def test_whether_redis_is_needed_to_be_ready() -> None:
+    """While it is away the server is ready, unless --redis_required says otherwise."""
+    assert storage().why_not_ready() == ""
+    required = storage("--redis_required")
+    assert required.why_not_ready() == "Redis is away"
+    required.subscriber.is_listening = True
+    assert required.why_not_ready() == ""
+    required._failures = LASTING
+    assert required.why_not_ready() == "writing to Redis fails"
