@@ -10,6 +10,7 @@ import uvloop
 from filters import echo  # noqa: F401 -- it registers its filter
 
 from filtered_websocket.server import FilteredWebSocket, FilteredWebSocketFactory
+from filtered_websocket.users import ENTRY_SIZE, NO_ENTRY, Users, _Stream
 
 PAYLOAD = b"x" * 128
 FRAMES = 8  # in one read
@@ -35,6 +36,55 @@ class WithoutAsync(FilteredWebSocket):
         self.factory.message_chain.run(self, msg)
 
 
+class WithoutCounts(FilteredWebSocket):
+    """Send through `Users` that count nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, factory):
+        super().__init__(factory)
+        self.users = UncountedUsers(asyncio.get_running_loop().call_soon)
+
+
+class UncountedUsers(Users):
+    """Do for echoes what `Users` do, without the counters of the metrics."""
+
+    __slots__ = ()
+
+    def send_frame(self, connection, frame):
+        entries, entry = self._apart.setdefault(connection, []), self._entry
+        if entry[1] is not frame or entry[0] != self._length:
+            entry = self._entry = (self._length, frame)
+            size = len(frame)
+        elif entries and entries[-1] is entry:
+            size = len(frame)
+        else:
+            size = ENTRY_SIZE
+        entries.append(entry)
+        if not self._size:
+            self._call_soon(self.flush)
+        self._size += size
+        if self._size >= self._turn_bytes:
+            self.flush()
+
+    def flush(self):
+        if not self._size:
+            return
+        apart = self._apart
+        streams = {window: _Stream(frames) for window, frames in self._shared.items()}
+        self._shared = {window: [] for window in self._windows}
+        self._length, self._apart, self._entry, self._size = 0, {}, NO_ENTRY, 0
+        self._forget()
+        for connection in list(apart):
+            stream, entries = streams[connection.window_bits], apart.get(connection)
+            data = stream.changed_by(entries)
+            write = connection.write
+            try:
+                write(data)
+            except RuntimeError:
+                pass
+
+
 def cpu_per_message(without, seconds):
     """Return the ns of CPU time for one echo: as it is, and of the class `without` a part.
 
@@ -56,7 +106,7 @@ async def _race(without, seconds):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for connection, figures in results.items():
-                figures.append(_cpu_seconds(connection, factory.users) / (READS * FRAMES) * 1e9)
+                figures.append(_cpu_seconds(connection) / (READS * FRAMES) * 1e9)
                 await asyncio.sleep(0)  # the event loop forgets the flushes it was asked for
     finally:
         gc.enable()
@@ -66,7 +116,8 @@ async def _race(without, seconds):
     return tuple(quantiles(figures, n=10)[0] for figures in results.values())
 
 
-def _cpu_seconds(connection, users):
+def _cpu_seconds(connection):
+    users = connection.users
     start = time.process_time()
     for _ in range(READS):
         connection.get_buffer(-1)[: len(READ)] = READ

@@ -50,7 +50,6 @@ IDLE = 5.0  # seconds at least: clients are pinged in ticks of a second
 STARTS = 10
 UNMEASURED = {
     "data filters, where none is loaded": "no code of them runs",
-    "metrics switched off": "there are none yet",
 }
 
 
@@ -334,6 +333,10 @@ CASES = (
     Case(
         partial(unused, inbound.WithoutAsync),
         (Row("no async filter", "× without", 1.03),),
+    ),
+    Case(
+        partial(unused, inbound.WithoutCounts),
+        (Row("metrics switched off", "× without", 1.03),),
     ),
     Case(idle_server, (Row("idle server, 1,000 connections", "% of a core", 1),)),
     Case(start, (Row("start to listening", "s", 0.35),)),

@@ -21,8 +21,11 @@ __all__ = [
     "encode_close",
     "encode_control",
     "encode_frame",
+    "encode_pong",
     "is_binary_frame",
+    "is_control_frame",
     "is_utf8",
+    "measure_messages",
 ]
 
 TEXT = 0x1
@@ -32,6 +35,7 @@ PING = 0x9
 PONG = 0xA
 
 FINAL = 0x80
+CONTROL = 0x08  # the bit of the opcode that sets control frames apart
 COMPRESSED = 0x40  # RSV1
 # For JSON of 256 B to 1 MiB: level 6 saves 3 % in up to 1.5 times the time, a larger memLevel 1 %.
 LEVEL = 5
@@ -72,6 +76,11 @@ def encode_control(opcode: int, payload: bytes = b"") -> bytes:
     return bytes((FINAL | opcode, len(payload))) + payload
 
 
+def encode_pong(payload: bytes) -> bytes:
+    """Return the answer to a ping with this payload (RFC 6455 section 5.5.3)."""
+    return encode_control(PONG, payload)
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
     """Return a close frame; the reason has 123 bytes at most (RFC 6455 section 5.5.1)."""
     return encode_control(CLOSE, code.to_bytes(2) + reason.encode())
@@ -80,6 +89,31 @@ def encode_close(code: int, reason: str = "") -> bytes:
 def is_binary_frame(frame: bytes) -> bool:
     """Tell whether a frame that `encode_frame` or `deflate_frame` made is binary."""
     return frame[0] & 0x0F == BINARY
+
+
+def is_control_frame(frame: bytes) -> bool:
+    """Tell whether a frame that this module made is a control frame (RFC 6455 section 5.5)."""
+    return frame[0] & CONTROL != 0
+
+
+def measure_messages(data: bytes | memoryview) -> tuple[int, int]:
+    """Return how many messages are in whole frames of a server, and their bytes, as frames.
+
+    Control frames count nothing.
+    """
+    count = size = start = 0
+    while start < len(data):
+        length = data[start + 1]
+        header = 2
+        if length == 126:
+            header, length = 4, int.from_bytes(data[start + 2 : start + 4])
+        elif length == 127:
+            header, length = 10, int.from_bytes(data[start + 2 : start + 10])
+        if not data[start] & CONTROL:
+            count += 1
+            size += header + length
+        start += header + length
+    return count, size
 
 
 def deflate_frame(frame: bytes, window_bits: int) -> bytes:

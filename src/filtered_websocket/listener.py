@@ -14,6 +14,8 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from .counters import Counters
+
 __all__ = ["Listener"]
 
 logger = logging.getLogger(__name__)
@@ -39,8 +41,10 @@ class Listener:
         connect: Connect,
         spawn: Spawn,
         has_room: Callable[[int], bool] = lambda connecting: True,
+        counters: Counters | None = None,
     ) -> None:
         """Close accepted sockets at once when `has_room` says so of how many are being made."""
+        self._counters = counters or Counters()
         self._has_room = has_room
         self._sockets = sockets
         self._connect = connect
@@ -103,7 +107,12 @@ class Listener:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._spawn(self._make(accepted))
             self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(self._made)
+            self._counters.connecting += 1
+
+    def _made(self, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        self._counters.connecting -= 1
 
     async def _make(self, accepted: socket.socket) -> None:
         try:
@@ -111,6 +120,7 @@ class Listener:
         except OSError as error:  # how peers break their connections is no news
             logger.debug("a connection was not made: %s", error)
             accepted.close()
+            self._counters.abandoned += 1
             # It refers to frames that refer to the transport, 50 KiB with TLS, which keeps it.
             error.__traceback__ = None
 

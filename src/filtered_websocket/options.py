@@ -244,6 +244,18 @@ OPTIONS = (
         {"type": int, "choices": (1001, 1012), "default": 1001},
     ),
     Option(
+        ("--metrics_port",),
+        "serve metrics for Prometheus, health and a dashboard on this port; 0 takes a free one "
+        "(default: they are off)",
+        {"type": port, "metavar": "PORT"},
+    ),
+    Option(
+        ("--metrics_host",),
+        "the address to serve them on: a name or address, or '*' for all "
+        "(default: this machine only, IPv4 and IPv6)",
+        {"metavar": "HOST"},
+    ),
+    Option(
         ("--log_level",),
         "how much is logged: debug, info, warning or error",
         {"choices": ("debug", "info", "warning", "error"), "default": "info"},

@@ -43,7 +43,13 @@ from .server_protocol.handshake import Acceptor
 from .server_protocol.http import PlainPages
 from .server_protocol.limits import Limits
 from .server_protocol.origins import OriginPolicy, is_loopback
-from .sockets import authority, check_address, leave_to_others, listening_sockets
+from .sockets import (
+    are_loopback,
+    authority,
+    check_address,
+    leave_to_others,
+    listening_sockets,
+)
 from .storage_objects.base import BaseStorageObject, StorageError
 from .tls import Certificate
 from .typing import StartError
@@ -89,6 +95,7 @@ def check(options: Namespace, storage_class: Any) -> Any:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         factory = runner.run(prepare_and_close())
     check_address(options.host, options.unix_socket)
+    check_address(options.metrics_host, option="--metrics_host")
     return factory.storage_object
 
 
@@ -109,10 +116,11 @@ async def _serve(
     heartbeat.start()
     try:
         async with (
+            _serving_metrics(factory, options, heartbeat, readiness) as metrics_sockets,
             _storage_running(factory),
             _listening(factory, options, certificate, readiness, activated) as sockets,
         ):
-            _announce(options, sockets, factory, is_activated=bool(activated))
+            _announce(options, sockets, metrics_sockets, factory, is_activated=bool(activated))
             # What start-up made lives as long as the server: the collector may leave it alone.
             gc.collect()
             gc.freeze()
@@ -141,8 +149,24 @@ def _prepare(
         storage_object=_make_storage(storage_class, options),
         limits=Limits.of(options, sockets=_sockets_left()),
         compress_from=None if options.compression == "off" else options.compression_min_size,
+        metered=options.metrics_port is not None,
     )
     return factory, certificate
+
+
+def _serving_metrics(
+    factory: FilteredWebSocketFactory,
+    options: Namespace,
+    heartbeat: Heartbeat,
+    readiness: Readiness,
+) -> AbstractAsyncContextManager[list[socket.socket]]:
+    if options.metrics_port is None:
+        return nullcontext([])
+    from .operation.metrics_port import serving_metrics  # its imports take 80 ms
+
+    return serving_metrics(
+        factory, options.metrics_host, options.metrics_port, heartbeat, readiness.why_not
+    )
 
 
 def _storage_running(factory: FilteredWebSocketFactory) -> AbstractAsyncContextManager[None]:
@@ -164,7 +188,9 @@ async def _listening(
         with _sockets(options, activated) as sockets:
             acceptor = _acceptor(factory, options, sockets, readiness)
             connect = _connector(acceptor, certificate, factory.limits)
-            listener = Listener(sockets, connect, factory.spawn, acceptor.has_room)
+            listener = Listener(
+                sockets, connect, factory.spawn, acceptor.has_room, factory.counters
+            )
             watch = None if certificate is None else factory.spawn(certificate.watch())
             try:
                 yield sockets
@@ -326,12 +352,8 @@ def _sockets_left() -> int | None:
 
 
 def _origin_policy(options: Namespace, sockets: Sequence[socket.socket]) -> OriginPolicy:
-    # Behind a Unix socket is a proxy, which passes on requests from everywhere.
-    loopback_only = all(
-        s.family != socket.AF_UNIX and is_loopback(s.getsockname()[0]) for s in sockets
-    )
     try:
-        return OriginPolicy(options.origins, loopback_only=loopback_only)
+        return OriginPolicy(options.origins, loopback_only=are_loopback(sockets))
     except ValueError as error:
         raise StartError(f"--origins: {error}") from None
 
@@ -342,6 +364,7 @@ def _origin_policy(options: Namespace, sockets: Sequence[socket.socket]) -> Orig
 def _announce(
     options: Namespace,
     sockets: Sequence[socket.socket],
+    metrics_sockets: Sequence[socket.socket],
     factory: FilteredWebSocketFactory,
     *,
     is_activated: bool,
@@ -351,6 +374,8 @@ def _announce(
     lines = _description(options, sockets, factory, is_activated=is_activated)
     room = machine.room(factory.limits, memory, tls=tls)
     lines.append(("room for", f"{room.clients:,} clients ({room.bound})"))
+    if metrics_sockets:
+        lines.append(("metrics", _url(metrics_sockets, "http")))
     if sys.stderr.isatty() and options.log_format == "text":
         width = max(len(name) for name, _ in lines)
         print("\n".join(f"{name:>{width}}  {text}" for name, text in lines), file=sys.stderr)
@@ -392,11 +417,14 @@ def _description(
 
 def _ports(sockets: Sequence[socket.socket], scheme: str) -> list[tuple[str, str]]:
     addresses = [s.getsockname()[:2] for s in sockets]
-    address, port = addresses[0]
-    by_name = address in ("0.0.0.0", "::") or (len(addresses) > 1 and is_loopback(address))
-    url = f"{scheme}://{authority('localhost' if by_name else address, port)}/"
     if all(is_loopback(address) for address, _ in addresses):
         open_to = "this machine only; --host '*' lets others in"
     else:
         open_to = ", ".join(authority(*address) for address in addresses)
-    return [("fws_server", url), ("open to", open_to)]
+    return [("fws_server", _url(sockets, scheme)), ("open to", open_to)]
+
+
+def _url(sockets: Sequence[socket.socket], scheme: str) -> str:
+    address, port = sockets[0].getsockname()[:2]
+    by_name = address in ("0.0.0.0", "::") or (len(sockets) > 1 and is_loopback(address))
+    return f"{scheme}://{authority('localhost' if by_name else address, port)}/"

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+from .counters import Counters
 from .filters import base
 from .filters.base import (
     Chain,
@@ -27,6 +28,7 @@ from .filters.base import (
     WebSocketHandshakeFilter,
     WebSocketMessageFilter,
 )
+from .filters.metered import meter_chains
 from .options import default_parser
 from .server_protocol.handshake import Connection
 from .server_protocol.keepalive import Keepalive
@@ -125,6 +127,9 @@ class FilteredWebSocket(Connection):
         else:  # Most messages: nothing to wait for.
             chain.run(self, msg)
 
+    def onPong(self) -> None:
+        self.factory.keepalive.answered(self.id)
+
     def onDisconnect(self) -> None:
         self.factory.keepalive.forget(self.id)
         if self._pace:
@@ -162,6 +167,8 @@ class FilteredWebSocket(Connection):
 
     def _queue_up(self, jobs: Jobs, chain: Chain, data: Message | None) -> None:
         jobs.append((chain, data))
+        if data is not None:
+            self.factory.counters.backlog += 1
         self._jobs_bytes += len(data or b"")
         is_full = len(jobs) >= self.limits.backlog or self._jobs_bytes >= self.limits.message_size
         if (is_full or self._pace) and not self._is_backed_up:
@@ -172,10 +179,14 @@ class FilteredWebSocket(Connection):
         try:
             consuming.set(False)
             while jobs:
-                chain, data = jobs.popleft()
+                chain, data = jobs[0]
+                if data is not None:
+                    if self._pace and not self._pace.take():
+                        self.factory.counters.rate_delays += 1
+                        await self._pace.turn()
+                    self.factory.counters.backlog -= 1
+                jobs.popleft()
                 self._jobs_bytes -= len(data or b"")
-                if data is not None and self._pace:
-                    await self._pace.turn()
                 handling_binary.set(data is not None and data.is_binary)
                 verdict = chain.run(self, data)
                 if chain.is_async:
@@ -190,7 +201,10 @@ class FilteredWebSocket(Connection):
                 self._is_backed_up = False
                 self.release_reading()
             for chain, data in jobs:  # none, unless the server stops and does not wait any more
-                if chain is self.factory.disconnect_chain:
+                if data is not None:
+                    self.factory.counters.backlog -= 1
+                    self.factory.counters.given_up += 1
+                elif chain is self.factory.disconnect_chain:
                     self._handle(chain, data)
 
 
@@ -202,6 +216,22 @@ class _Tapped(FilteredWebSocket):
     def buffer_updated(self, nbytes: int) -> None:
         self.dataReceived(bytes(self.get_buffer(-1)[:nbytes]))
         super().buffer_updated(nbytes)
+
+
+class _Metered(FilteredWebSocket):
+    """Count the messages that come."""
+
+    __slots__ = ()
+
+    def onMessage(self, msg: Message) -> None:
+        counters = self.factory.counters
+        counters.received += 1
+        counters.received_bytes += len(msg)
+        super().onMessage(msg)
+
+
+class _MeteredAndTapped(_Metered, _Tapped):
+    __slots__ = ()
 
 
 class FilteredWebSocketFactory:
@@ -217,9 +247,16 @@ class FilteredWebSocketFactory:
         token: Any = None,
         limits: Limits | None = None,
         compress_from: int | None = None,
+        metered: bool = False,
     ) -> None:
-        """Compress messages of `compress_from` bytes and more, for clients that can; None: none."""
+        """Compress messages of `compress_from` bytes and more, for clients that can; None: none.
+
+        `metered` counts also what costs something to count: what comes in, and what filters do.
+        """
         self.limits = limits or Limits()
+        self.counters = Counters()
+        if metered:
+            meter_chains()
         if storage_object is None:
             storage_object = StorageObject(Namespace())
         self.storage_object: Any = storage_object
@@ -232,7 +269,7 @@ class FilteredWebSocketFactory:
         self.consumer_chain = WebSocketConsumerFilter.chain()
         self.wants_raw_data = bool(self.data_chain)
         self.compresses = compress_from is not None
-        self._connection_class = _Tapped if self.wants_raw_data else FilteredWebSocket
+        self._connection_class = _connection_class(metered, self.wants_raw_data)
         self.parsers = ParserPool(self.limits.message_size)
         self.turns = Turns()
         self._loop = asyncio.get_running_loop()
@@ -252,6 +289,7 @@ class FilteredWebSocketFactory:
             members=members,
             relay=getattr(storage_object, "relay", None),
             here_only=consuming.get,
+            counters=self.counters,
         )
         self.queue = ConsumerQueue(self._loop, self.consumer)
         self.keepalive = Keepalive(self.users, self.limits.ping_interval, self.limits.ping_timeout)
@@ -339,12 +377,17 @@ class ConsumerQueue:
         self._called = False
         self._items: deque[Any] = deque()
         self._thread = threading.get_ident()
+        self._counting = threading.Lock()
+        self._accepted = self._refused = 0
 
     def put(self, item: Any) -> None:
         """Add an item for the consumer chain. Raises `queue.Full` when it cannot keep up."""
-        if len(self._items) >= QUEUE_SIZE:
-            raise queue.Full(f"{QUEUE_SIZE} items wait for the consumer chain")
-        self._items.append(item)
+        with self._counting:
+            if len(self._items) >= QUEUE_SIZE:
+                self._refused += 1
+                raise queue.Full(f"{QUEUE_SIZE} items wait for the consumer chain")
+            self._items.append(item)
+            self._accepted += 1
         if self._called:
             return
         self._called = True
@@ -360,6 +403,11 @@ class ConsumerQueue:
         self._called = False
         return [self._items.popleft() for _ in range(min(count, len(self._items)))]
 
+    def count(self) -> tuple[int, int, int]:
+        """Return how many items were put here, wait, and found it full, at the same moment."""
+        with self._counting:
+            return self._accepted, len(self._items), self._refused
+
     def qsize(self) -> int:
         """Return how many items wait."""
         return len(self._items)
@@ -367,6 +415,12 @@ class ConsumerQueue:
     def empty(self) -> bool:
         """Tell whether no item waits."""
         return not self._items
+
+
+def _connection_class(metered: bool, wants_raw_data: bool) -> type[FilteredWebSocket]:
+    if metered:
+        return _MeteredAndTapped if wants_raw_data else _Metered
+    return _Tapped if wants_raw_data else FilteredWebSocket
 
 
 def _is_being_cancelled() -> bool:

@@ -18,9 +18,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from .server_protocol.origins import is_loopback
 from .typing import StartError
 
-__all__ = ["authority", "check_address", "leave_to_others", "listening_sockets"]
+__all__ = [
+    "are_loopback",
+    "authority",
+    "check_address",
+    "leave_to_others",
+    "listening_sockets",
+]
 
 Address = tuple[socket.AddressFamily, str]
 
@@ -43,17 +50,23 @@ DROP_SYN = (
 
 @contextmanager
 def listening_sockets(
-    host: str | None, port: int, unix_socket: str | None = None, *, shared: bool = False
+    host: str | None,
+    port: int,
+    unix_socket: str | None = None,
+    *,
+    shared: bool = False,
+    options: tuple[str, str] = ("--host", "-p"),
 ) -> Iterator[list[socket.socket]]:
     """Listen on a Unix socket, else on `host`, all addresses (`*`), or loopback (None).
 
     All addresses have the same port, also when it is 0, for a free one. When `shared`, other
     servers that say so too may listen on the port at the same time, and a Unix socket is taken over
-    from the server that has it. Raises StartError.
+    from the server that has it. Raises StartError, which names the `options` that host and port
+    came from.
     """
-    addresses = check_address(host, unix_socket)
+    addresses = check_address(host, unix_socket, options[0])
     if unix_socket is None:
-        sockets = _open_port(addresses, port, shared)
+        sockets = _open_port(addresses, port, shared, options[1])
     else:
         sockets = [_open_unix(unix_socket, shared)]
     identity = None if unix_socket is None else _identity(unix_socket)
@@ -68,13 +81,15 @@ def listening_sockets(
             sock.close()
 
 
-def check_address(host: str | None, unix_socket: str | None = None) -> list[Address]:
+def check_address(
+    host: str | None, unix_socket: str | None = None, option: str = "--host"
+) -> list[Address]:
     """Return the addresses that a server would listen on, none for a Unix socket.
 
     Raises StartError when there cannot be any.
     """
     if unix_socket is None:
-        return _addresses(host)
+        return _addresses(host, option)
     if host is not None:
         raise StartError(f"--host {host} was given with --unix_socket: choose one of them")
     return []
@@ -104,19 +119,28 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def are_loopback(sockets: Sequence[socket.socket]) -> bool:
+    """Tell whether only this machine can ask; behind a Unix socket is a proxy, for everybody."""
+    return all(s.family != socket.AF_UNIX and is_loopback(s.getsockname()[0]) for s in sockets)
+
+
 # Ports
 
 
-def _open_port(addresses: Sequence[Address], port: int, shared: bool) -> list[socket.socket]:
+def _open_port(
+    addresses: Sequence[Address], port: int, shared: bool, option: str
+) -> list[socket.socket]:
     for _ in range(FREE_PORT_TRIES if port == 0 else 1):
         try:
-            return _bind_all(addresses, port, shared)
+            return _bind_all(addresses, port, shared, option)
         except StartError as error:
             reason = error  # a port that is free on one address may be in use on the next
     raise reason
 
 
-def _bind_all(addresses: Sequence[Address], port: int, shared: bool) -> list[socket.socket]:
+def _bind_all(
+    addresses: Sequence[Address], port: int, shared: bool, option: str
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for family, address in addresses:
         try:
@@ -126,13 +150,13 @@ def _bind_all(addresses: Sequence[Address], port: int, shared: bool) -> list[soc
                 continue  # this machine has no IPv6
             for sock in sockets:
                 sock.close()
-            raise StartError(_bind_error(error, address, port, shared)) from None
+            raise StartError(_bind_error(error, address, port, shared, option)) from None
         sockets.append(sock)
         port = sock.getsockname()[1]
     return sockets
 
 
-def _addresses(host: str | None) -> list[Address]:
+def _addresses(host: str | None, option: str) -> list[Address]:
     if host is None:
         return [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     if host == "*":
@@ -141,7 +165,7 @@ def _addresses(host: str | None) -> list[Address]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "this is no name of a host"
-        raise StartError(f"cannot listen on --host {host}: {reason}") from None
+        raise StartError(f"cannot listen on {option} {host}: {reason}") from None
     return sorted({(family, str(address[0])) for family, _, _, _, address in found})
 
 
@@ -163,14 +187,14 @@ def _bind(family: socket.AddressFamily, address: str, port: int, shared: bool) -
     return sock
 
 
-def _bind_error(error: OSError, address: str, port: int, shared: bool) -> str:
+def _bind_error(error: OSError, address: str, port: int, shared: bool, option: str) -> str:
     where = f"cannot listen on {authority(address, port)}"
     if error.errno == errno.EADDRINUSE and shared:
         return f"{where}: the port is in use, by a server without --reuse_port or of another user"
     if error.errno == errno.EADDRINUSE:
-        return f"{where}: the port is in use; stop the other server or choose a port with -p"
+        return f"{where}: the port is in use; stop the other server or choose a port with {option}"
     if error.errno == errno.EACCES:
-        return f"{where}: ports below 1024 need privileges; choose a higher one with -p"
+        return f"{where}: ports below 1024 need privileges; choose a higher one with {option}"
     return f"{where}: {error.strerror}"
 
 

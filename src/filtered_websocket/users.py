@@ -17,8 +17,7 @@ a slow connection, which is the business of its `write` (`server_protocol.outbox
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import accumulate
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,14 @@ from uuid import UUID
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_keys, dict_values
 
-from .frames import deflate_frame, encode_frame, is_binary_frame
+from .counters import Counters
+from .frames import (
+    deflate_frame,
+    encode_frame,
+    is_binary_frame,
+    is_control_frame,
+    measure_messages,
+)
 from .typing import BroadcastTarget, Data, Message
 
 __all__ = ["Users"]
@@ -37,6 +43,9 @@ Relay = Callable[[bytes, bool, Hashable], None]
 
 Entry = tuple[int, bytes | None]
 """At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
+
+Apart = dict[BroadcastTarget, list[Entry]]
+Streams = dict[int, "_Stream"]
 
 NO_ENTRY: Entry = (0, None)
 NOTHING = object()
@@ -53,6 +62,8 @@ class Users(dict[UUID, Any]):
     __slots__ = (
         "_apart",
         "_call_soon",
+        "_control_bytes",
+        "_excess",
         "_entry",
         "_fit",
         "_forget",
@@ -65,6 +76,7 @@ class Users(dict[UUID, Any]):
         "_thread",
         "_turn_bytes",
         "_windows",
+        "counters",
         "encode",
         "offered",
     )
@@ -79,6 +91,7 @@ class Users(dict[UUID, Any]):
         members: Callable[[Hashable], Iterable[UUID]] = lambda group: (),
         relay: Relay | None = None,
         here_only: Callable[[], bool] = bool,
+        counters: Counters | None = None,
     ) -> None:
         """Flush through `call_soon`; before that when a turn has collected `turn_bytes`.
 
@@ -100,10 +113,13 @@ class Users(dict[UUID, Any]):
         self._windows: Counter[int] = Counter()  # how many connections have which `window_bits`
         self._shared: dict[int, list[bytes]] = {}  # by window, each message once in each list
         self._length = 0  # of each list
-        self._apart: dict[BroadcastTarget, list[Entry]] = {}
+        self._apart: Apart = {}
         self._entry = NO_ENTRY  # the last one of `send_frame`
         self._size = 0
+        self._excess = 0  # how many entries are more than messages: a `None` by two
+        self._control_bytes = 0  # of this turn
         self._thread = get_ident()
+        self.counters = counters or Counters()
         self.offered = 0  # messages, counted once for each connection that one is for
 
     def broadcast(
@@ -153,6 +169,7 @@ class Users(dict[UUID, Any]):
             self.offered += len(self) - (sender is not None)
             if sender is not None:
                 self._apart.setdefault(sender, []).append((self._length, None))
+                self._excess += 2
             for window, frames in self._shared.items():
                 frames.append(self._fit(frame, window))
             self._length += 1
@@ -180,25 +197,77 @@ class Users(dict[UUID, Any]):
         if self._size >= self._turn_bytes:
             self.flush()
 
+    def send_control(self, connection: BroadcastTarget, frame: bytes) -> None:
+        """Send a control frame as `send_frame` does; it does not count as a message."""
+        self.offered -= 1  # `send_frame` adds one
+        self._excess += 1
+        self._control_bytes += len(frame)
+        self.send_frame(connection, frame)
+
     def flush(self) -> None:
         """Write to each connection what this turn has collected for it."""
         if not self._size:
             return
-        apart, is_for_all = self._apart, self._length > 0
+        apart, shared = self._apart, self._length
+        messages, size = self.waiting(), -self._control_bytes
         streams = {window: _Stream(frames) for window, frames in self._shared.items()}
         self._shared = {window: [] for window in self._windows}
         self._length, self._apart, self._entry, self._size = 0, {}, NO_ENTRY, 0
+        self._excess = self._control_bytes = 0
         self._forget()
-        for connection in list(super().values() if is_for_all else apart):
+        size += self._write_shared(streams, apart) if shared else self._write_apart(streams, apart)
+        self.counters.delivered += messages
+        self.counters.delivered_bytes += size
+
+    def _write_shared(self, streams: Streams, apart: Apart) -> int:
+        """Write to everybody; return how many bytes that were."""
+        size = 0
+        for connection in list(super().values()):
             stream, entries = streams[connection.window_bits], apart.get(connection)
-            data = stream.joined if entries is None else stream.changed_by(entries)
-            if not data:
-                continue
+            if entries is None:
+                data = stream.joined
+            else:
+                data = stream.changed_by(entries)
+                size += len(data)
+                if not data:
+                    continue
             write = connection.write  # calling it as a method takes longer: it is an attribute
             try:
                 write(data)
+            except RuntimeError:  # Its socket has failed in this turn; the loop has yet to tell.
+                self._lost(data)
+        for window, count in self._takers(apart).items():
+            size += count * len(streams[window].joined)
+        return size
+
+    def _write_apart(self, streams: Streams, apart: Apart) -> int:
+        """Do as `_write_shared` in a turn with messages for single connections and groups only."""
+        size = 0
+        for connection, entries in apart.items():
+            if len(entries) == 1:
+                data = entries[0][1] or b""
+            else:
+                data = streams[connection.window_bits].changed_by(entries)
+            size += len(data)
+            write = connection.write
+            try:
+                write(data)
             except RuntimeError:
-                pass  # Its socket has failed in this turn; the event loop has yet to tell.
+                self._lost(data)
+        return size
+
+    def _takers(self, apart: Apart) -> Mapping[int, int]:
+        """Return how many connections with each window take the shared stream as it is."""
+        if len(self._windows) == 1:
+            return {next(iter(self._windows)): len(self) - len(apart)}
+        return self._windows - Counter(connection.window_bits for connection in apart)
+
+    def _lost(self, data: bytes) -> None:
+        """Take what could not be written out of what was delivered."""
+        messages, size = measure_messages(data)
+        self.counters.delivered -= messages
+        self.counters.delivered_bytes -= size
+        self.counters.dropped_closed += messages
 
     def enter(self, connection: BroadcastTarget) -> None:
         """Take in a connection that has just opened; it gets nothing that was sent before."""
@@ -216,12 +285,25 @@ class Users(dict[UUID, Any]):
         if self._size:
             entries = self._apart.pop(connection, [])
             data = _Stream(self._shared[window]).changed_by(entries)
+            controls = [f for _, f in entries if f is not None and is_control_frame(f)]
+            excess = len(controls) + 2 * sum(frame is None for _, frame in entries)
+            self._excess -= excess
+            self._control_bytes -= sum(map(len, controls))
             if data:
-                with suppress(RuntimeError):  # as in flush
+                self.counters.delivered += self._length + len(entries) - excess
+                self.counters.delivered_bytes += len(data) - sum(map(len, controls))
+                try:
                     connection.write(data)
+                except RuntimeError:  # as in flush
+                    self._lost(data)
         self._windows[window] -= 1
         if not self._windows[window]:
             del self._windows[window], self._shared[window]
+
+    def waiting(self) -> int:
+        """Return how many messages this turn has collected, counted once for each receiver."""
+        entries = sum(map(len, self._apart.values()))
+        return self._length * len(self) + entries - self._excess
 
     def check_thread(self) -> None:
         """Raise RuntimeError outside of the thread of the event loop."""
@@ -325,8 +407,6 @@ class _Stream:
 
     def changed_by(self, entries: list[Entry]) -> bytes:
         """Return the stream of a connection that leaves the shared one at `entries`."""
-        if len(entries) == 1 and len(self._offsets) == 1:  # one frame, and nothing is shared
-            return entries[0][1] or b""
         if entries != self._entries:  # Those of a group mostly come one after the other.
             self._entries, self._changed = entries, self._join(entries)
         return self._changed

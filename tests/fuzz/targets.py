@@ -157,7 +157,7 @@ class Server:
         self.loop.check()
         assert not self.factory.users and not self.factory._tasks and not self.factory.leaving
         assert len(self.factory.parsers._spares) <= SPARES
-        assert self.acceptor._sockets == 0 and not self.acceptor._deadlines
+        assert self.acceptor.counters.sockets == 0 and not self.acceptor._deadlines
         assert self.acceptor.admission.count == 0 and not self.acceptor.admission.count_by_address
         users = self.factory.users
         assert not (users._apart or users._shared or users._windows or users._size)

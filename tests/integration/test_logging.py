@@ -243,10 +243,10 @@ def test_openings_and_ends_are_told(start_server: Start) -> None:
         ended = [[event for event in events if "ended" in event] for events in by_id.values()]
         if level == "debug":
             assert [(events[0], events[-1]) for events in by_id.values()] == [
-                ("open", "closed with 1000"),
-                ("open", "closed with 1002"),
-                ("open", "closed with 1007"),
-                ("open", "closed with no close frame"),
+                ("open", "closed with 1000 by the client"),
+                ("open", "closed with 1002 by the server"),
+                ("open", "closed with 1007 by the server"),
+                ("open", "closed with 1006 by the client"),
             ]
             ended = ended[1:3]
         (first,), (second,) = ended

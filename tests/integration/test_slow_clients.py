@@ -163,4 +163,4 @@ def test_a_peer_that_says_goodbye_but_never_reads_is_cut_off(empty_chains: None)
 def is_stuck(peer: Peer, connection: FilteredWebSocket) -> bool:
     """Send more to a server that echoes; tell whether the answers pile up there."""
     peer.send(frame(BINARY, bytes(SIZE)) * 16)
-    return connection._waiting_bytes > QUEUE
+    return connection.unsent_bytes > 2 * QUEUE

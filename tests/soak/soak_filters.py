@@ -71,7 +71,7 @@ def _counts(connection: Any) -> dict[str, Any]:
         "descriptors": len(os.listdir("/proc/self/fd")),
         "users": len(factory.users),
         "users' windows": len(factory.users._windows),
-        "sockets": acceptor._sockets,
+        "sockets": acceptor.counters.sockets,
         "handshakes": len(acceptor._deadlines),
         "admission": acceptor.admission.count,
         "addresses": len(acceptor.admission.count_by_address),

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from filtered_websocket.filters.base import FilterBase
+from filtered_websocket.operation.metrics import ServerCollector
 from filtered_websocket.options import OPTIONS, default_parser
+from filtered_websocket.server import FilteredWebSocketFactory
 from filtered_websocket.server_protocol.limits import Limits
 from filtered_websocket.storage_objects.redis import StorageObject
 
@@ -28,7 +30,7 @@ CHAINS = [
     if chain.__module__ == "filtered_websocket.filters.base"
 ]
 BUNDLED = sorted(
-    path.stem for path in FILTERS.glob("*.py") if path.stem not in ("__init__", "base")
+    path.stem for path in FILTERS.glob("*.py") if path.stem not in ("__init__", "base", "metered")
 )
 
 CLOSE_CODES = range(1000, 1016)
@@ -141,6 +143,41 @@ def test_each_option_of_the_redis_storage_has_a_row() -> None:
     rows = [line for line in page("redis").splitlines() if line.startswith("| `--")]
     options = [flag for action in parser._actions for flag in action.option_strings]
     assert [flag for flag in options if not any(f"`{flag}" in row for row in rows)] == []
+
+
+def documented_metrics() -> dict[str, set[str]]:
+    """Return the labels of each metric that the manual has, by its name."""
+    rows: dict[str, list[str]] = {}
+    for part in page("metrics").split("\n\n"):
+        if part.startswith("| metric |"):
+            cells = [
+                [c.strip() for c in row.strip("|").split("|")] for row in part.splitlines()[2:]
+            ]
+            rows |= {key.strip("`"): values for key, *values in cells}
+    return {name: set(re.findall(r"`(\w+)`", labels)) for name, (labels, _) in rows.items()}
+
+
+async def test_each_metric_has_a_row_with_its_labels(empty_chains: None) -> None:
+    """Those of the server and of the Redis storage are in the tables, and nothing else is."""
+    storage = StorageObject(StorageObject.parser(ArgumentParser()).parse_args([]))
+    limits = Limits(connections=1)
+    factory = FilteredWebSocketFactory(storage_object=storage, limits=limits, metered=True)
+    shown = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name: set(
+            metric._labelnames  # type: ignore[attr-defined]
+        )
+        for metric in ServerCollector(factory, str).collect()
+    }
+    await factory.close(0)
+    assert documented_metrics() == shown
+
+
+def test_each_reason_of_a_refusal_has_a_row() -> None:
+    """What `ProtocolError` and the handshake count as is in the table of the metrics."""
+    found = set()
+    for path in (SOURCE / "server_protocol").glob("*.py"):
+        found |= set(re.findall(r'(?:\bkind(?:: str)? ?= ?|_refuse\(\s*)"(\w+)"', path.read_text()))
+    assert set(table("metrics", "reason")) == found
 
 
 def test_each_case_of_the_test_suite_that_is_not_ok_has_a_row_with_its_reason() -> None:

@@ -9,6 +9,7 @@ import filtered_websocket
 SOURCE = Path(filtered_websocket.__file__).parent
 TESTS = Path(__file__).parent
 OF_NO_FILE = {
+    Path("test_alert_rules.py"),
     Path("test_compliance.py"),
     Path("test_deploy.py"),
     Path("test_docs.py"),

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from filtered_websocket.frames import (
     BINARY,
     COMPRESSED,
+    PING,
     TEXT,
     deflate_frame,
+    encode_control,
     encode_frame,
     is_binary_frame,
     is_utf8,
+    measure_messages,
 )
 
 NOT_UTF8 = b"caf\xe9"
@@ -126,3 +129,19 @@ def test_a_frame_that_does_not_shrink_is_left_alone(data: bytes) -> None:
 def test_a_frame_that_repeats_shrinks(size: int) -> None:
     """What compression shortens goes compressed."""
     assert len(deflate_frame(encode_frame(b"abcdefgh" * (size // 8), False), 9)) < size / 4
+
+
+sizes = st.integers(0, 300) | st.sampled_from([125, 126, 65535, 65536, 70000])
+messages = st.builds(lambda size, binary: encode_frame(bytes(size), binary), sizes, st.booleans())
+controls = st.binary(max_size=125).map(lambda payload: encode_control(PING, payload))
+
+
+@given(st.lists(messages | controls, max_size=8), st.booleans())
+def test_messages_in_frames_are_measured(frames: list[bytes], compressed: bool) -> None:
+    """Messages of any size count, as they are or compressed; control frames do not."""
+    is_control = [frame[0] & 0x08 for frame in frames]
+    if compressed:
+        frames = [f if c else deflate_frame(f, 15) for f, c in zip(frames, is_control, strict=True)]
+    counted = [len(f) for f, c in zip(frames, is_control, strict=True) if not c]
+    assert measure_messages(b"".join(frames)) == (len(counted), sum(counted))
+    assert measure_messages(memoryview(b"".join(frames))) == (len(counted), sum(counted))

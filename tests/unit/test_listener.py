@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import pytest
 
 from filtered_websocket import listener
+from filtered_websocket.counters import Counters
 from filtered_websocket.listener import Listener
 from filtered_websocket.server import FilteredWebSocketFactory
 
@@ -32,7 +33,9 @@ class Scene:
         self.tries = 0
         self._socket = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self._socket.setblocking(False)
-        self.listener = Listener([self], self.connect, FilteredWebSocketFactory().spawn)  # type: ignore[list-item]
+        self.counters = Counters()
+        spawn = FilteredWebSocketFactory().spawn
+        self.listener = Listener([self], self.connect, spawn, counters=self.counters)  # type: ignore[list-item]
         self.stack.callback(self.listener.close)
 
     def __enter__(self) -> Scene:
@@ -101,6 +104,7 @@ async def test_a_connection_that_fails_is_closed(caplog: pytest.LogCaptureFixtur
             await idle()
         await idle()
         assert client.recv(1) == b""
+        assert (scene.counters.connecting, scene.counters.abandoned) == (0, 1)
     assert caplog.records == []
 
 
@@ -147,6 +151,7 @@ async def test_closing_gives_up_what_is_not_made_yet() -> None:
         scene.listener._connect = hang
         client = scene.call()
         await scene.arrived.acquire()
+        assert scene.counters.connecting == 1
         scene.listener.close()
         await cancelled.wait()
         assert client.recv(1) == b""

@@ -15,6 +15,7 @@ import pytest
 
 from filtered_websocket import sockets
 from filtered_websocket.sockets import (
+    are_loopback,
     authority,
     check_address,
     leave_to_others,
@@ -102,7 +103,7 @@ def test_a_host_of_ones_own(host: str, addresses: set[str], opened: ExitStack) -
 
 def test_a_star_means_all_addresses() -> None:
     """`*` is every address of the machine, in both families."""
-    assert [address for _, address in sockets._addresses("*")] == ["0.0.0.0", "::"]
+    assert [address for _, address in check_address("*")] == ["0.0.0.0", "::"]
 
 
 def test_a_machine_without_ipv6(opened: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +121,17 @@ def test_a_machine_without_ipv6(opened: ExitStack, monkeypatch: pytest.MonkeyPat
     assert [address for address, _ in open_all(opened)] == ["127.0.0.1"]
 
 
+def test_who_can_ask(opened: ExitStack, tmp_path: Path) -> None:
+    """Only loopback is this machine alone: behind a Unix socket is a proxy."""
+
+    def only_here(*arguments: object) -> bool:
+        return are_loopback(opened.enter_context(listening_sockets(*arguments)))  # type: ignore[arg-type]
+
+    assert only_here(None, 0)
+    assert not only_here("*", 0)
+    assert not only_here(None, 0, str(tmp_path / "socket"))
+
+
 @pytest.mark.parametrize(("family", "address"), [("v4", "127.0.0.1"), ("v6", "::1")])
 def test_a_port_in_use(family: str, address: str, opened: ExitStack) -> None:
     """The error names address and port and says what to do; no socket stays open."""
@@ -129,6 +141,10 @@ def test_a_port_in_use(family: str, address: str, opened: ExitStack) -> None:
         f"cannot listen on {shown}: the port is in use; "
         "stop the other server or choose a port with -p"
     )
+    with pytest.raises(StartError, match="a port with --metrics_port$"):
+        opened.enter_context(
+            listening_sockets(address, port, options=("--metrics_host", "--metrics_port"))
+        )
     other = "::1" if family == "v4" else "127.0.0.1"
     open_all(opened, other, port)
 

@@ -423,6 +423,9 @@ def test_a_broken_connection_disturbs_nobody() -> None:
     turn.end()
     assert a.received == b.received == frames("one", "two", "three")
     assert broken.id not in users
+    assert (users.offered, users.waiting()) == (10, 0)
+    assert (users.counters.delivered, users.counters.dropped_closed) == (6, 4)
+    assert users.counters.delivered_bytes == len(a.received) * 2
 
 
 @pytest.mark.parametrize("view", ["items", "keys", "values"])

@@ -36,9 +36,11 @@ class Admission:
         here = self.count_by_address.get(key, 0) if key else 0
         # This one first: that others leave would not help the client.
         if self._per_address is not None and here >= self._per_address:
-            raise ProtocolError("too many connections from this address", 429)
+            raise ProtocolError("too many connections from this address", 429, kind="per_address")
         if self._connections is not None and self.count >= self._connections:
-            raise ProtocolError("the server has all the connections it can take", 503, RETRY)
+            raise ProtocolError(
+                "the server has all the connections it can take", 503, RETRY, kind="too_many"
+            )
         self.count += 1
         if key:
             self.count_by_address[key] = here + 1

@@ -21,7 +21,7 @@ class ProtocolError(Exception):
     """Report a handshake that breaks the protocol or a limit.
 
     `status` is the HTTP status that it gets for it, `headers` is added to that response. `advice`
-    is for the operator only.
+    is for the operator only, `kind` is what it counts as.
     """
 
     def __init__(
@@ -31,12 +31,14 @@ class ProtocolError(Exception):
         headers: Mapping[str, str] | None = None,
         *,
         advice: str = "",
+        kind: str = "bad_request",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.headers = dict(headers or {})
         self.advice = advice
+        self.kind = kind
 
 
 class WireError(Exception):

@@ -97,7 +97,7 @@ def _parse_node(text: str) -> Address | None:
 def _joined(name: str, headers: CIMultiDictProxy[str]) -> str:
     value = ",".join(headers.getall(name))
     if len(value) > MAX_SIZE:
-        raise ProtocolError(f"{name} is over {MAX_SIZE} bytes", 431)
+        raise ProtocolError(f"{name} is over {MAX_SIZE} bytes", 431, kind="header_size")
     return value
 
 

@@ -16,12 +16,13 @@ from collections.abc import Awaitable, Coroutine, Hashable, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
+from ..counters import Counters
 from ..typing import RejectHandshake, Request
 from .admission import RETRY, Admission
 from .deflate import negotiate
 from .exception import ProtocolError
 from .forwarded import TrustedProxies
-from .http import PlainPages, response, upgrade_required
+from .http import Pages, response, upgrade_required
 from .limits import Limits
 from .origins import OriginPolicy
 from .parser import ParserPool
@@ -83,6 +84,8 @@ class Factory(Interface):
     def wants_raw_data(self) -> bool: ...
     @property
     def compresses(self) -> bool: ...
+    @property
+    def counters(self) -> Counters: ...
     def buildProtocol(self, address: str) -> Connection: ...
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
@@ -96,7 +99,7 @@ class Acceptor:
         *,
         limits: Limits,
         origins: OriginPolicy,
-        pages: PlainPages,
+        pages: Pages,
         proxies: TrustedProxies | None = None,
     ) -> None:
         self.factory = factory
@@ -110,7 +113,7 @@ class Acceptor:
         # One buffer serves all: it is filled and emptied within one call of the event loop.
         self.read_buffer = memoryview(bytearray(16 * 1024))
         self.is_closed = False
-        self._sockets = 0
+        self.counters = factory.counters
         self._is_full = False
         self._deadlines: dict[Handshake, float] = {}
         self._sweep_at: asyncio.TimerHandle | None = None
@@ -120,9 +123,9 @@ class Acceptor:
 
     def made(self) -> bool:
         """Count a socket; tell whether the limit on open files leaves it a place."""
-        self._sockets += 1
+        self.counters.sockets += 1
         limit = self.limits.sockets
-        if limit is None or self._sockets <= limit:
+        if limit is None or self.counters.sockets <= limit:
             return True
         self._tell_full()
         return False
@@ -130,7 +133,7 @@ class Acceptor:
     def has_room(self, connecting: int) -> bool:
         """Tell whether there is room for one more beside those whose TLS handshake is under way."""
         limit = self.limits.sockets
-        if limit is None or self._sockets + connecting < limit + ANSWERED:
+        if limit is None or self.counters.sockets + connecting < limit + ANSWERED:
             return True
         self._tell_full()
         return False
@@ -146,10 +149,10 @@ class Acceptor:
 
     def lost(self, address: str | None) -> None:
         """Forget a socket, and the connection from `address` that it was, unless it was none."""
-        self._sockets -= 1
+        self.counters.sockets -= 1
         if address is not None:
             self.admission.leave(address)
-        if self._is_full and self._sockets <= self.limits.sockets * ROOM:  # type: ignore[operator]
+        if self._is_full and self.counters.sockets <= self.limits.sockets * ROOM:  # type: ignore[operator]
             self._is_full = False
             logger.info("there is room for more sockets again")
 
@@ -228,7 +231,7 @@ class Handshake(asyncio.BufferedProtocol):
             return
         if self._task is not None:
             self._task.cancel()
-        self._refuse(408, "the handshake took too long")
+        self._refuse("timeout", 408, "the handshake took too long")
 
     # The event loop calls these
 
@@ -242,12 +245,14 @@ class Handshake(asyncio.BufferedProtocol):
         self._peer = address[0] if isinstance(address, tuple) else ""
         self._acceptor.watch(self)
         if not has_place:
-            self._refuse(503, "the server has no room for more", RETRY)
+            self._refuse("no_room", 503, "the server has no room for more", RETRY)
             return
         if self._acceptor.factory.wants_raw_data:
             self._build_connection()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._answered:
+            self._acceptor.counters.abandoned += 1
         self._acceptor.forget(self)
         self._acceptor.lost(self._address)
         if self._connection is not None:
@@ -271,7 +276,7 @@ class Handshake(asyncio.BufferedProtocol):
         if end >= 0:
             self._answer(bytes(self._head[:end]))
         elif len(self._head) > self._acceptor.limits.header_size:
-            self._refuse(431, "the request is too large")
+            self._refuse("header_size", 431, "the request is too large")
 
     # What to answer
 
@@ -281,8 +286,9 @@ class Handshake(asyncio.BufferedProtocol):
             if self._acceptor.proxies is not None:
                 peer = self._acceptor.proxies.client(self._peer, request.headers)
                 self._peer = request.peer = peer
-            if not asks_for_websocket(request):
+            if not (self._acceptor.pages.upgrades and asks_for_websocket(request)):
                 self._send(self._acceptor.pages.answer(request))
+                self._acceptor.counters.pages += self._answered
                 return
             check_upgrade(request)
             self._check_origin(request)
@@ -290,7 +296,7 @@ class Handshake(asyncio.BufferedProtocol):
                 self._agreed = negotiate(request.headers.getall("Sec-WebSocket-Extensions", []))
             self._acceptor.admission.enter(request.peer)
         except ProtocolError as error:
-            self._refuse(error.status, error.reason, error.headers, error.advice)
+            self._refuse(error.kind, error.status, error.reason, error.headers, error.advice)
             return
         self._address = request.peer
         self._ask_filters(request, len(head) + 4)
@@ -301,6 +307,7 @@ class Handshake(asyncio.BufferedProtocol):
             raise ProtocolError(
                 "pages of this origin may not connect here",
                 403,
+                kind="origin",
                 advice=f"to let them, start with --origins {_printable(origin)}",
             )
 
@@ -338,13 +345,13 @@ class Handshake(asyncio.BufferedProtocol):
         if self._answered or self._transport.is_closing():
             return
         if not accepted:
-            self._refuse(500, "the server could not check this connection")
+            self._refuse("filter_failed", 500, "the server could not check this connection")
             return
         try:
             answer = self._accept(connection, request)
         except (ValueError, TypeError) as error:
             self._tell_unsendable(error)
-            self._refuse(500, "the server could not answer this connection")
+            self._refuse("filter_failed", 500, "the server could not answer this connection")
             return
         self._hand_over(connection, answer, bytes(self._head[head_size:]))
 
@@ -384,10 +391,13 @@ class Handshake(asyncio.BufferedProtocol):
         except ValueError as error:
             self._tell_unsendable(error)
             rejection.headers.clear()
-        self._refuse(rejection.status, rejection.reason, rejection.headers, by=rejection)
+        self._refuse(
+            "filter_rejected", rejection.status, rejection.reason, rejection.headers, by=rejection
+        )
 
     def _refuse(
         self,
+        kind: str,
         status: int,
         reason: str,
         headers: Mapping[str, str] | None = None,
@@ -408,6 +418,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._send(upgrade_required(reason, fields))
         else:
             self._send(response(status, reason, headers))
+        self._acceptor.counters.refusals[status, kind] += self._answered
 
     def _tell_unsendable(self, error: Exception) -> None:
         about = self._about(("unsendable", type(error)))

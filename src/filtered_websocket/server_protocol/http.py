@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from http import HTTPStatus
 from importlib import resources
+from typing import Protocol as Interface
 
 from multidict import CIMultiDict
 
 from ..typing import Request
 
-__all__ = ["PlainPages", "response", "upgrade_required"]
+__all__ = ["Pages", "PlainPages", "html_page", "response", "upgrade_required"]
 
 
 def response(
@@ -44,12 +45,27 @@ def response(
     return head.encode("latin-1", "replace") + b"\r\n" + (body if with_body else b"")
 
 
+class Pages(Interface):
+    """Answer requests that do not become connections."""
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether those that ask for a WebSocket may become connections."""
+        ...
+
+    def answer(self, request: Request) -> bytes:
+        """Return the response to a request that does not become a connection."""
+        ...
+
+
 class PlainPages:
     """Answer requests that do not ask for a WebSocket: the console page, the health checks."""
 
+    upgrades = True
+
     def __init__(self, *, console: bool, not_ready: Callable[[], str] = str) -> None:
         """Let `not_ready` say why no clients should be sent here; "" when they should."""
-        self._console = _console_page() if console else None
+        self._console = html_page(__package__, "console.html") if console else None
         self._not_ready = not_ready
 
     def answer(self, request: Request) -> bytes:
@@ -86,12 +102,15 @@ def upgrade_required(
     return response(426, reason, fields, with_body=with_body)
 
 
-def _console_page() -> tuple[bytes, dict[str, str]]:
-    """Return the console page, and headers that allow it its own script and style, nothing else."""
-    page = resources.files(__package__).joinpath("console.html").read_bytes()
+def html_page(package: str, name: str) -> tuple[bytes, dict[str, str]]:
+    """Return a page of a package, and headers that allow it its own scripts and styles only.
+
+    Their elements have no attributes.
+    """
+    page = resources.files(package).joinpath(name).read_bytes()
     policy = (
-        f"default-src 'none'; script-src {_hash_of(page, b'script')}; "
-        f"style-src {_hash_of(page, b'style')}; connect-src 'self'; img-src data:; "
+        f"default-src 'none'; script-src {_hashes_of(page, b'script')}; "
+        f"style-src {_hashes_of(page, b'style')}; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return page, {
@@ -103,7 +122,7 @@ def _console_page() -> tuple[bytes, dict[str, str]]:
     }
 
 
-def _hash_of(page: bytes, element: bytes) -> str:
-    match = re.search(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
-    assert match is not None, f"the console page has no <{element.decode()}> without attributes"
-    return f"'sha256-{b64encode(sha256(match[1]).digest()).decode()}'"
+def _hashes_of(page: bytes, element: bytes) -> str:
+    found = re.findall(rb"<%b>(.*?)</%b>" % (element, element), page, re.DOTALL)
+    assert found, f"the page has no <{element.decode()}> without attributes"
+    return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in found)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from time import perf_counter
 from typing import Protocol as Interface
 from uuid import UUID
 
+from ..counters import Histogram
 from ..frames import PING, encode_control
 
 __all__ = ["Keepalive", "Peer"]
@@ -19,6 +21,7 @@ __all__ = ["Keepalive", "Peer"]
 TICKS = 20  # in an interval
 SHORTEST_TICK = 0.01  # seconds
 PING_FRAME = encode_control(PING)
+ROUND_TRIPS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 GONE = 1011  # close code (RFC 6455 section 7.4.1)
 
 
@@ -48,7 +51,9 @@ class Keepalive:
         self._left = 0
         self._share = 0
         self._round: Iterable[UUID] = iter(())
-        self._deadlines: dict[UUID, float] = {}  # the next one first
+        # The next one first, and with it when the ping was sent.
+        self._deadlines: dict[UUID, tuple[float, float]] = {}
+        self.round_trips = Histogram(ROUND_TRIPS)
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -59,6 +64,12 @@ class Keepalive:
         """Ping nobody any more."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def answered(self, id: UUID) -> None:
+        """Measure how long a pong took; call it for each that comes, asked for or not."""
+        _, pinged_at = self._deadlines.pop(id, (0.0, 0.0))
+        if pinged_at:
+            self.round_trips.observe(perf_counter() - pinged_at)
 
     def forget(self, id: UUID) -> None:
         """Wait no more for a peer that has gone."""
@@ -82,11 +93,11 @@ class Keepalive:
             if peer.was_heard:  # else the deadline of an earlier ping counts
                 peer.was_heard = False
                 self._deadlines.pop(id, None)
-                self._deadlines[id] = deadline
+                self._deadlines[id] = deadline, perf_counter()
 
     def _close_silent(self, now: float) -> None:
         while self._deadlines:
-            id, deadline = next(iter(self._deadlines.items()))
+            id, (deadline, pinged_at) = next(iter(self._deadlines.items()))
             if deadline > now:
                 break
             del self._deadlines[id]
@@ -94,6 +105,6 @@ class Keepalive:
             if peer is None or peer.was_heard:
                 continue
             if peer.is_held:  # The server itself does not read from it: nothing can be heard.
-                self._deadlines[id] = now + self._timeout
+                self._deadlines[id] = now + self._timeout, pinged_at
             else:
                 peer.end(GONE, "no answer to a ping")

@@ -51,7 +51,7 @@ def parse_request(head: bytes, peer: str = "") -> Request:
         raise ProtocolError("this is not an HTTP request")
     method, target, major, minor = match.groups()
     if major != "1":
-        raise ProtocolError("only HTTP/1.1 is spoken here", 505)
+        raise ProtocolError("only HTTP/1.1 is spoken here", 505, kind="version")
     headers = []
     for line in lines:
         header = _header_line(line)
@@ -94,7 +94,7 @@ def check_upgrade(request: Request) -> None:
     if "upgrade" not in _tokens(request, "Connection"):
         raise ProtocolError("the header `Connection: Upgrade` is missing")
     if headers.getall("Sec-WebSocket-Version", []) != ["13"]:
-        raise ProtocolError("only version 13 of WebSocket is spoken here", 426)
+        raise ProtocolError("only version 13 of WebSocket is spoken here", 426, kind="version")
     keys = headers.getall("Sec-WebSocket-Key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         raise ProtocolError("the header Sec-WebSocket-Key must be 16 bytes in base64, once")

@@ -18,9 +18,16 @@ from uuid import UUID, uuid4
 
 from picows import WSMsgType
 
-from ..frames import PONG, encode_close, encode_control, is_utf8
+from ..counters import LOST, NO_CODE, Counters
+from ..frames import encode_close, encode_pong, is_utf8
 from ..typing import Data, Message
-from .exception import INVALID_TEXT, NORMAL, PROTOCOL_ERROR, TRY_AGAIN_LATER, WireError
+from .exception import (
+    INVALID_TEXT,
+    NORMAL,
+    PROTOCOL_ERROR,
+    TRY_AGAIN_LATER,
+    WireError,
+)
 from .fragments import Fragments
 from .limits import Limits
 from .outbox import Outbox
@@ -40,6 +47,7 @@ CONTINUATION = WSMsgType.CONTINUATION
 TEXT = WSMsgType.TEXT
 BINARY = WSMsgType.BINARY
 PING = WSMsgType.PING
+PONG = WSMsgType.PONG
 CLOSE = WSMsgType.CLOSE
 
 MAX_REASON = 123  # bytes: a control frame holds 125, two of them the code
@@ -53,11 +61,14 @@ PIECE = 3072  # bytes of a read that are handled before the time is looked at
 class Outlet(Interface):
     """What a connection needs of `users`: a way in, out, and for what it sends."""
 
+    @property
+    def counters(self) -> Counters: ...
     def check_thread(self) -> None: ...
     def enter(self, connection: Any) -> None: ...
     def leave(self, connection: Any) -> None: ...
     def encode(self, msg: Data, window: int, /) -> bytes: ...
     def send_frame(self, connection: Any, frame: bytes) -> None: ...
+    def send_control(self, connection: Any, frame: bytes) -> None: ...
 
 
 class Protocol(Outbox):
@@ -111,6 +122,11 @@ class Protocol(Outbox):
         self._cut_off: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[None] | None = None
 
+    @property
+    def counters(self) -> Counters:
+        """What the server counts."""
+        return self.users.counters
+
     # What filters call
 
     def sendMessage(self, msg: Data) -> None:
@@ -152,14 +168,22 @@ class Protocol(Outbox):
         self.users.check_thread()
         if not _is_close_code(code) or len(reason.encode()) > MAX_REASON:
             raise ValueError(f"{code} {reason!r} cannot be sent as close code and reason")
+        self._close(code, reason, (code, "server"), answer_within)
+
+    def _close(
+        self, code: int, reason: str, cause: tuple[int, str], answer_within: float | None = None
+    ) -> None:
+        """Close the connection; `cause` is what counts as the code, and who began."""
         if self._is_closing or self.transport is None:
             return
         if not self.is_open:  # not yet, or never: it was refused
             self.transport.close()
             return
         self._is_closing = True
-        self._leave(code)
-        if not self.transport.is_closing():
+        self._leave(*cause)
+        if self.transport.is_closing():
+            self.forget_waiting()
+        else:
             self.send_all_waiting()
             self.transport.write(encode_close(code, reason))
             self._cut_off_after(
@@ -169,8 +193,8 @@ class Protocol(Outbox):
     def abortConnection(self) -> None:
         """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""
         self.users.check_thread()
-        self._leave()
         self.forget_waiting()
+        self._leave(LOST, "server")
         if self.transport is not None:
             self.transport.abort()
 
@@ -188,6 +212,9 @@ class Protocol(Outbox):
     def onMessage(self, msg: Message) -> None:
         """Handle one whole message."""
 
+    def onPong(self) -> None:
+        """Handle that a pong came, asked for or not."""
+
     def onDisconnect(self) -> None:
         """Handle that the connection is gone; called once, for connections that were open."""
 
@@ -200,6 +227,7 @@ class Protocol(Outbox):
         self.is_open = True
         self._may_open = False
         logger.debug("open", extra={"connection": self})
+        self.counters.connections += 1
         self.users.enter(self)
         early, self._early = self._early, None
         for msg in early or ():
@@ -212,14 +240,14 @@ class Protocol(Outbox):
         self._early = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self.forget_waiting()
+        self._leave(LOST, "client")
         if self._cut_off is not None:
             self._cut_off.cancel()
         if self._parser is not None:
             self._parser.discard()
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        self.forget_waiting()
         self._parser = self._fragments = self.transport = None
         self._unread = b""
 
@@ -324,12 +352,17 @@ class Protocol(Outbox):
             elif opcode == CLOSE:
                 payload = frame.get_payload_as_bytes()
                 code = int.from_bytes(payload[:2]) if payload else NORMAL
-                self.loseConnection(code if _is_close_code(code) else PROTOCOL_ERROR)
+                if _is_close_code(code):
+                    self._close(code, "", (code if payload else NO_CODE, "client"))
+                else:
+                    self.loseConnection(PROTOCOL_ERROR)
                 if self.transport is not None:
                     self.transport.close()
             elif opcode == PING and not self.is_backed_up:
                 # A peer that does not read gets no pongs: they would pile up without bound.
-                self.users.send_frame(self, encode_control(PONG, frame.get_payload_as_bytes()))
+                self.users.send_control(self, encode_pong(frame.get_payload_as_bytes()))
+            elif opcode == PONG:
+                self.onPong()
         except WireError as error:
             self.on_error(error)
 
@@ -398,10 +431,11 @@ class Protocol(Outbox):
             logger.info("ended with %d: %s", code, reason, extra=about)
         self.loseConnection(code, reason)
 
-    def _leave(self, code: int | None = None) -> None:
+    def _leave(self, code: int, by: str) -> None:
         if self.is_open:
             self.is_open = False
-            logger.debug("closed with %s", code or "no close frame", extra={"connection": self})
+            self.counters.closed(code, by)
+            logger.debug("closed with %d by the %s", code, by, extra={"connection": self})
             self.users.leave(self)
             self.onDisconnect()
 

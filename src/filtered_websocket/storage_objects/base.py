@@ -53,6 +53,14 @@ class BaseStorageObject:
         """Return why no clients should be sent to this server now, "" when they should."""
         return ""
 
+    def measures(self) -> dict[str, float]:
+        """Return figures for the metrics, by name, as `redis_connected` for `fws_redis_connected`.
+
+        Names that end in `_total` are of counters, which only grow, others of gauges. Called in the
+        event loop each time that somebody looks.
+        """
+        return {}
+
     @asynccontextmanager
     async def running(self, server: Any) -> AsyncIterator[None]:
         """Do what the storage has to do in the background, while the block runs.

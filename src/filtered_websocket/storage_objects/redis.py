@@ -204,6 +204,13 @@ class StorageObject(BasePubSubStorageObject):
 
     # What the server calls
 
+    def measures(self) -> dict[str, float]:
+        return {
+            **self.subscriber.measures(),
+            "redis_backlog": len(self._queue),
+            "redis_dropped_total": self.dropped,
+        }
+
     def relay(self, payload: bytes, is_binary: bool, group: Hashable | None) -> None:
         """Send a broadcast of this server to the clients of the others (of a group)."""
         self._broadcasts += 1

@@ -68,7 +68,9 @@ class Pipeline:
     async def _live(self, options: Namespace, storage_class: Any) -> None:
         self.storage_object = storage_class(options)
         self.server = FilteredWebSocketFactory(
-            storage_object=self.storage_object, limits=Limits.of(options)
+            storage_object=self.storage_object,
+            limits=Limits.of(options),
+            metered=options.metrics_port is not None,
         )
         self._acceptor = Acceptor(
             self.server,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from filtered_websocket.counters import Counters
 from filtered_websocket.server_protocol.handshake import Acceptor, Connection, Handshake
 from filtered_websocket.server_protocol.http import PlainPages
 from filtered_websocket.server_protocol.limits import Limits
@@ -46,6 +47,7 @@ class FakeFactory:
         self.decide = decide
         self.wants_raw_data = wants_raw_data
         self.compresses = False
+        self.counters = Counters()
         self.raw = b""
         self.tasks: list[asyncio.Task[None]] = []
 

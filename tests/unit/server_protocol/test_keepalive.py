@@ -109,6 +109,24 @@ def test_a_slow_answer_is_an_answer(clock: Clock) -> None:
     assert peer.closed_with == 1011
 
 
+def test_how_long_an_answer_takes_is_measured(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each ping; a pong that nobody asked for measures nothing."""
+    monkeypatch.setattr(keepalive, "perf_counter", lambda: clock.now)
+    peer = Peer(clock)
+    sweep = Keepalive({peer.id: peer}, 20, 5)
+    sweep.start()
+    sweep.answered(peer.id)
+    while not peer.pinged_at:
+        clock.forward(0.5)
+    clock.forward(peer.pinged_at[0] + 2 - clock.now)
+    sweep.answered(peer.id)
+    sweep.answered(peer.id)
+    assert sweep.round_trips.count == 1
+    assert sweep.round_trips.sum == pytest.approx(2)
+
+
 def test_after_the_stop_nobody_is_pinged(clock: Clock) -> None:
     """A server that stops sends no pings."""
     peer = Peer(clock)

@@ -62,6 +62,9 @@ class RedisSubscriber(BaseSubscriber):
         self.storage = storage
         self.is_listening = False
         self.malformed = 0
+        self._items = 0  # that were published by others, not by servers for one another
+        self._reconnects = 0
+        self._gaps = 0.0  # seconds that were not heard, the time before the first answer included
         self._channels = storage.channels
         self._internal = storage.channels.internal.encode()
         self._all = storage.channels.all.encode()
@@ -81,6 +84,17 @@ class RedisSubscriber(BaseSubscriber):
         else:
             self._groups.pop(name, None)
         self._wanted_changed.set()
+
+    def measures(self) -> dict[str, float]:
+        """Return what `BaseStorageObject.measures` is to have of hearing."""
+        gap = 0.0 if self._away_since is None else time.monotonic() - self._away_since
+        return {
+            "redis_connected": self.is_listening,
+            "redis_reconnects_total": self._reconnects,
+            "redis_gap_seconds_total": self._gaps + gap,
+            "redis_items_total": self._items,
+            "redis_malformed_total": self.malformed,
+        }
 
     async def listen(self, server: Any) -> None:
         """Hear what is published, until cancelled."""
@@ -128,6 +142,8 @@ class RedisSubscriber(BaseSubscriber):
         if self._away_since is None:
             return
         gap, self._away_since = time.monotonic() - self._away_since, None
+        self._gaps += gap
+        self._reconnects += 1
         logger.warning("Redis at %s is back after %.1f s", self.storage.place, gap)
         await _put(server, {"type": "gap", "seconds": gap, "channels": self._names})
 
@@ -147,8 +163,10 @@ class RedisSubscriber(BaseSubscriber):
             kind = item["type"]
             if kind == "message":
                 if not self._from_cluster(item["channel"], item["data"], server):
+                    self._items += 1
                     await _put(server, item)
             elif kind == "pmessage" and not item["channel"].startswith(self._internal):
+                self._items += 1
                 await _put(server, item)
         raise RedisConnectionError("the subscription ended")
 
