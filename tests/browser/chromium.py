@@ -1,4 +1,4 @@
-"""Chromium, for tests that look at pages and for `scripts/screenshot`."""
+"""Chromium, for tests that look at pages and for `scripts/screenshot*`."""
 
 from __future__ import annotations
 
