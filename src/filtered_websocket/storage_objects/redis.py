@@ -339,8 +339,9 @@ class StorageObject(BasePubSubStorageObject):
                 await self._bring_in_line()
             if self._queue:
                 await self._write_batch()
-                continue
             self._succeeded()
+            if self._queue:
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, beat_at - time.monotonic())):
                     await self._wake.wait()
