@@ -3,6 +3,7 @@
 A map of the package, from the command to the wire:
 
 - `cli`, `options`, `config`, `importer`: what the command line, the environment and the file say
+- `migration`: what programs for 0.4.1 do not find any more
 - `runner`: the life of a server: start, serve, drain, stop
 - `sockets`, `tls`, `listener`: where it listens, with which certificate, and how it accepts
 - `server`: one connection and the server it belongs to; which event runs which chain

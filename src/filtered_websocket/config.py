@@ -204,5 +204,9 @@ def _settable(parser: ArgumentParser) -> list[argparse.Action]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    if "redis" in name.lower() and not any("redis" in other.lower() for other in known):
+        storage = "filtered_websocket.storage_objects.redis"
+        return f"; the options of Redis need STORAGE_OBJECT_MODULE={storage}"
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known are {', '.join(known)}"

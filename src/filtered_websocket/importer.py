@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import sysconfig
 import traceback
 from argparse import ArgumentParser
@@ -19,6 +20,7 @@ from typing import Any
 
 from .filters import base
 from .filters.base import FilterBase, text_of
+from .migration import GUIDE, advice
 from .typing import FilterError
 
 __all__ = ["ModuleError", "add_storage_options", "import_filters", "import_storage"]
@@ -32,6 +34,7 @@ NOT_THE_AUTHORS = (
 
 ENTRY_POINTS = "filtered_websocket.filters"
 DEFAULT_STORAGE = "filtered_websocket.storage_objects.default"
+REACTOR = "twisted.internet.reactor"
 
 
 class ModuleError(Exception):
@@ -46,7 +49,13 @@ def import_filters(names: Sequence[str]) -> list[str]:
     """
     warnings = []
     for name in names:
+        has_reactor = REACTOR in sys.modules
         module = _import(_resolve(name), f"filter module {name!r}")
+        if REACTOR in sys.modules and not has_reactor:
+            warnings.append(
+                f"filter module {name!r} imports Twisted's reactor, which does not run here: "
+                f"what waits for it never happens; see {GUIDE}"
+            )
         if not _has_filters(module):
             warnings.append(
                 f"filter module {name!r} has no filters: it needs a class that inherits from "
@@ -141,11 +150,12 @@ def _import(name: str, what: str) -> ModuleType:
 def _in_authors_words(error: BaseException) -> str:
     """Return place and reason of an error; the place is the last one in the author's code."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+        place = f"{error.filename}, line {error.lineno}: "
+        return f"{place}{type(error).__name__}: {error.msg}{advice(error)}"
     frames = traceback.extract_tb(error.__traceback__)
     authored = [frame for frame in frames if not frame.filename.startswith(NOT_THE_AUTHORS)]
     place = f"{authored[-1].filename}, line {authored[-1].lineno}: " if authored else ""
-    return f"{place}{type(error).__name__}: {text_of(error)}"
+    return f"{place}{type(error).__name__}: {text_of(error)}{advice(error)}"
 
 
 def _has_filters(module: ModuleType) -> bool:

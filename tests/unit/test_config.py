@@ -296,6 +296,13 @@ def test_what_is_wrong_in_the_environment(environ: dict[str, str], expected: str
     ("name", "expected"),
     [
         ("FWS_PROT", ["FWS_PROT is not an option; did you mean 'FWS_PORT'?"]),
+        (
+            "FWS_REDIS_PORT",
+            [
+                "FWS_REDIS_PORT is not an option; the options of Redis need "
+                "STORAGE_OBJECT_MODULE=filtered_websocket.storage_objects.redis"
+            ],
+        ),
         ("FWS_KEY_PASSWORD", []),
         ("STORAGE_OBJECT_MODULE", []),
         ("fws_port", []),
@@ -314,6 +321,11 @@ def test_an_unknown_variable_is_a_warning(name: str, expected: list[str]) -> Non
     [
         (["chat"], "unknown argument 'chat'; filters are named after -f: fws_server -f chat"),
         (["--prot", "1"], "unknown argument '--prot'; did you mean '--port'?"),
+        (
+            ["--redis_host", "x"],
+            "unknown argument '--redis_host'; the options of Redis need "
+            "STORAGE_OBJECT_MODULE=filtered_websocket.storage_objects.redis",
+        ),
         (["--prot=1"], "unknown argument '--prot=1'; did you mean '--port'?"),
         (["-p", "http"], "argument -p/--port: invalid port value: 'http'"),
         (["-p"], "argument -p/--port: expected one argument"),

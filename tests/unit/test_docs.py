@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from filtered_websocket.filters.base import FilterBase
+from filtered_websocket.migration import GONE, GUIDE
 from filtered_websocket.operation.metrics import ServerCollector
 from filtered_websocket.options import OPTIONS, default_parser
 from filtered_websocket.server import FilteredWebSocketFactory
@@ -178,6 +179,24 @@ def test_each_reason_of_a_refusal_has_a_row() -> None:
     for path in (SOURCE / "server_protocol").glob("*.py"):
         found |= set(re.findall(r'(?:\bkind(?:: str)? ?= ?|_refuse\(\s*)"(\w+)"', path.read_text()))
     assert set(table("metrics", "reason")) == found
+
+
+def test_the_page_that_errors_name_is_there() -> None:
+    """Its path is that of the repository."""
+    assert (ROOT / GUIDE).is_file()
+
+
+def test_the_limits_that_0_4_1_did_not_have_are_those_of_the_other_page() -> None:
+    """Option and default are the same on both."""
+    limits = table("limits", "option")
+    for option, (default, _) in table("from-0.4.1", "option").items():
+        assert default == limits[option][1], option
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_each_name_that_is_gone_has_a_word(name: str) -> None:
+    """Whoever is sent to the page about 0.4.1 by an error finds the name there."""
+    assert f"`{name.rpartition('.')[2]}`" in page("from-0.4.1")
 
 
 def test_each_case_of_the_test_suite_that_is_not_ok_has_a_row_with_its_reason() -> None:

@@ -286,16 +286,30 @@ def _has_filter(cls: type[FilterBase]) -> bool:
 
 
 def _function(cls: type[FilterBase]) -> Callable[[Any, Any], Any]:
-    static = inspect.getattr_static(cls, "filter")
-    if isinstance(static, FunctionType) and static.__code__.co_argcount > 2:
-        code = static.__code__
-        raise FilterError(
-            f"filter {_name(cls)} ({code.co_filename}, line {code.co_firstlineno}): "
-            "put @classmethod or @staticmethod above `def filter`"
-        )
     if not callable(cls.filter):
         raise FilterError(f"filter {_name(cls)}: `filter` is {_kind(cls.filter)}, not a method")
+    static = inspect.getattr_static(cls, "filter")
+    function = getattr(static, "__func__", static)
+    if isinstance(function, FunctionType) and not _takes_two(cls.filter):
+        is_plain = static is function and function.__code__.co_argcount > 2
+        raise FilterError(
+            f"filter {_name(cls)} ({function.__code__.co_filename}, "
+            f"line {function.__code__.co_firstlineno}): "
+            + (
+                "put @classmethod or @staticmethod above `def filter`"
+                if is_plain
+                else "write `def filter(cls, web_socket_instance, data)`, below @classmethod"
+            )
+        )
     return cls.filter
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function, follow_wrapped=False).bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _kind(value: Any) -> str:

@@ -34,6 +34,10 @@ class BaseStorageObject:
     def __getitem__(self, key: Hashable) -> Any:
         return self.get(key)
 
+    # `in` and `for` would ask for 0, 1, 2 … for ever, since no key is an error.
+    __contains__: Any = None
+    __iter__: Any = None
+
     def add(self, key: Hashable, value: Hashable) -> None:
         """Add `value` to the set under `key`."""
         raise NotImplementedError
@@ -91,7 +95,7 @@ class BasePubSubStorageObject(BaseStorageObject):
     async def running(self, server: Any) -> AsyncIterator[None]:
         """Run the listener of the subscriber in a thread of its own."""
         try:
-            subscriber = self.get_subscriber()(self.get_client(), self.options)
+            subscriber = self.get_subscriber()(client=self.get_client(), options=self.options)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise StorageError(f"{_name(self)} failed to make its subscriber: {reason}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from uuid import uuid4
 
@@ -439,6 +440,37 @@ def test_a_forgotten_classmethod_is_refused() -> None:
     with pytest.raises(FilterError, match="put @classmethod or @staticmethod above") as error:
         WebSocketMessageFilter.chain()
     assert f"Forgot ({__file__}, line {line})" in str(error.value)
+
+
+def test_a_filter_with_too_few_arguments_is_refused() -> None:
+    """It would fail for every message; the error says what to write."""
+
+    class Short(WebSocketMessageFilter):
+        @classmethod
+        def filter(cls, web_socket_instance: Any) -> None: ...  # type: ignore[override]
+
+    expected = r"Short \(.+\): write `def filter\(cls, web_socket_instance, data\)`"
+    with pytest.raises(FilterError, match=expected):
+        WebSocketMessageFilter.chain()
+
+
+def test_a_decorator_may_add_arguments() -> None:
+    """What counts is what can be called, not what a decorator calls."""
+
+    def with_greeting(function: Any) -> Any:
+        @wraps(function)
+        def wrapper(*arguments: Any) -> Any:
+            return function(*arguments, "hello")
+
+        return wrapper
+
+    class Decorated(WebSocketMessageFilter):
+        @classmethod
+        @with_greeting
+        def filter(cls, web_socket_instance: Any, msg: Message, greeting: str) -> str:
+            return greeting
+
+    assert WebSocketMessageFilter.run(None, Message(b"x")) == b"hello"
 
 
 def test_a_filter_that_is_no_method_is_refused() -> None:

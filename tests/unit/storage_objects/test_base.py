@@ -46,6 +46,15 @@ def test_parser_is_returned_unchanged_by_default() -> None:
     assert parser.format_help() == before
 
 
+def test_in_and_for_are_errors() -> None:
+    """A storage object is no dict; asking for 0, 1, 2 … would never end."""
+    storage: Any = OneKey(Namespace())
+    with pytest.raises(TypeError, match="is not a container|not iterable"):
+        "token" in storage  # noqa: B015
+    with pytest.raises(TypeError, match="is not iterable"):
+        iter(storage)
+
+
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
