@@ -4,24 +4,23 @@ So clients without TLS see what an attack on TLS does to the event loop that bot
 """
 
 import sys
-from contextlib import contextmanager
+from argparse import Namespace
+from contextlib import asynccontextmanager
 
 from filtered_websocket import runner
 from filtered_websocket.cli import main
-from filtered_websocket.sockets import listening_sockets
-
-accepting = runner._accepting
+from filtered_websocket.client_port import client_port
 
 
-@contextmanager
-def accepting_both(factory, options, sockets, certificate):
-    with (
-        listening_sockets(options.host, options.port + 1) as plain,
-        accepting(factory, options, plain, None),
-        accepting(factory, options, sockets, certificate),
+@asynccontextmanager
+async def both_ports(factory, options, certificate, readiness, activated):
+    plain = Namespace(**vars(options) | {"port": options.port + 1})
+    async with (
+        client_port(factory, plain, None, readiness, []),
+        client_port(factory, options, certificate, readiness, activated) as sockets,
     ):
-        yield
+        yield sockets
 
 
-runner._accepting = accepting_both
+runner.client_port = both_ports
 sys.exit(main())

@@ -155,7 +155,7 @@ def test_the_start_warns_of_more_clients_than_fit(start_server: Start) -> None:
     assert server.port
     assert server.stop() == 0
     assert re.search(
-        r"WARNING --max_connections 1000000000 needs \d+\.\d GiB for idle clients alone, and "
+        r"WARNING \S+ --max_connections 1000000000 needs \d+\.\d GiB for idle clients alone, and "
         r"the \w+ has \d+\.?\d* [GM]iB: choose at most \d+, or the server may be killed\n",
         server.stderr,
     )

@@ -1,4 +1,4 @@
-"""The life of a server: its start lines. The rest runs in the real process."""
+"""The life of a server: what can go wrong at its start. The rest runs in the real process."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ import logging
 import socket
 import ssl
 from argparse import Namespace
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from filtered_websocket import runner
 from filtered_websocket.config import resolve
-from filtered_websocket.filters.base import WebSocketConnectFilter, WebSocketMessageFilter
 from filtered_websocket.options import default_parser
 from filtered_websocket.runner import StartError
-from filtered_websocket.server import FilteredWebSocketFactory
 from filtered_websocket.storage_objects.default import StorageObject
 
 
@@ -37,110 +33,6 @@ def test_half_a_pair(given: str, missing: str) -> None:
 def test_no_tls_without_files() -> None:
     """Neither key nor certificate means plain HTTP."""
     assert runner._certificate(make_options()) is None
-
-
-# What the operator sees
-
-
-class FakeSocket:
-    """A socket that is bound to an address which a test must not open."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.family = (
-            socket.AF_UNIX
-            if address.startswith("/")
-            else socket.AF_INET6
-            if ":" in address
-            else socket.AF_INET
-        )
-
-    def getsockname(self) -> str | tuple[str, int]:
-        return self.address if self.family == socket.AF_UNIX else (self.address, 9000)
-
-
-def describe(
-    addresses: Sequence[str], *arguments: str, is_activated: bool = False
-) -> dict[str, str]:
-    """Return the start lines by name."""
-
-    async def main() -> list[tuple[str, str]]:
-        sockets: Any = [FakeSocket(address) for address in addresses]
-        options = make_options(*arguments)
-        return runner._description(
-            options, sockets, FilteredWebSocketFactory(), is_activated=is_activated
-        )
-
-    return dict(asyncio.run(main()))
-
-
-@pytest.mark.parametrize(
-    ("addresses", "url", "open_to"),
-    [
-        (
-            ["127.0.0.1", "::1"],
-            "http://localhost:9000/",
-            "this machine only; --host '*' lets others",
-        ),
-        (["0.0.0.0", "::"], "http://localhost:9000/", "0.0.0.0:9000, [::]:9000"),
-        (["192.0.2.1"], "http://192.0.2.1:9000/", "192.0.2.1:9000"),
-        (["2001:db8::1"], "http://[2001:db8::1]:9000/", "[2001:db8::1]:9000"),
-    ],
-)
-def test_the_address_is_one_to_open(
-    addresses: list[str], url: str, open_to: str, empty_chains: None
-) -> None:
-    """The first line is a URL, the second says who can reach it."""
-    lines = describe(addresses)
-    assert lines["fws_server"] == url
-    assert lines["open to"].startswith(open_to)
-
-
-def test_tls_is_in_the_address(empty_chains: None) -> None:
-    """With a key the URL is https."""
-    assert describe(["::1"], "-key", "k")["fws_server"] == "https://[::1]:9000/"
-
-
-def test_a_unix_socket_is_named(empty_chains: None) -> None:
-    """Its path stands where the URL does, with what decides who can reach it."""
-    lines = describe([], "--unix_socket", "/run/fws.sock")
-    assert lines["fws_server"] == "unix:/run/fws.sock"
-    assert lines["open to"] == "whom its directory lets in"
-
-
-@pytest.mark.parametrize(
-    ("addresses", "place"),
-    [
-        (["192.0.2.1"], "http://192.0.2.1:9000/"),
-        (["/run/fws.sock"], "unix:/run/fws.sock"),
-        (["/run/fws.sock", "192.0.2.1"], "http://192.0.2.1:9000/"),
-    ],
-)
-def test_sockets_of_the_service_manager_are_named(
-    addresses: list[str], place: str, empty_chains: None
-) -> None:
-    """They stand there instead of what the options say, and a line says so."""
-    lines = describe(addresses, "-p", "80", "--unix_socket", "other", is_activated=True)
-    assert lines["fws_server"] == place
-    assert lines["listens on"].startswith("what the service manager has passed on, not on --port")
-
-
-def test_what_runs_is_described(empty_chains: None, tmp_path: Path) -> None:
-    """Each chain has its filters in order, storage and config are named."""
-    for chain, name in (
-        (WebSocketMessageFilter, "First"),
-        (WebSocketMessageFilter, "Second"),
-        (WebSocketConnectFilter, "Hello"),
-    ):
-        body = {"filter": staticmethod(lambda instance, data: None), "__module__": "chat"}
-        type(name, (chain,), body)
-    (tmp_path / "fws.json").write_text("{}")
-    lines = describe(["::1"], "-c", str(tmp_path / "fws.json"))
-    assert list(lines) == ["fws_server", "open to", "connect", "message", "storage", "config"]
-    assert lines["message"] == "chat.First | chat.Second"
-    assert lines["connect"] == "chat.Hello"
-    assert lines["storage"] == "filtered_websocket.storage_objects.default.StorageObject"
-    assert lines["config"] == str(tmp_path / "fws.json")
 
 
 def test_a_storage_that_cannot_be_made(empty_chains: None) -> None:
@@ -187,29 +79,6 @@ def test_a_check_finds_what_a_start_does(empty_chains: None, arguments: list[str
             do(make_options("-p", "0", *arguments), StorageObject)
         errors.append(str(error.value))
     assert errors[0] == errors[1]
-
-
-def test_origins_that_are_none(empty_chains: None) -> None:
-    """A bad entry of --origins is found at the start."""
-    with pytest.raises(StartError, match="--origins: 'chat' is not an origin"):
-        runner._origin_policy(make_options("--origins", "chat"), [])
-
-
-@pytest.mark.parametrize(
-    ("family", "allowed"),
-    [(socket.AF_INET, False), (socket.AF_INET6, False), (socket.AF_UNIX, True)],
-)
-def test_public_pages_through_a_proxy(family: socket.AddressFamily, allowed: bool) -> None:
-    """On loopback alone they may not connect; behind a Unix socket is a proxy that serves them."""
-
-    class Listening(FakeSocket):
-        def __init__(self) -> None:
-            super().__init__("127.0.0.1")
-            self.family = family
-
-    sockets: Any = [Listening()]
-    policy = runner._origin_policy(make_options(), sockets)
-    assert policy.allows("https://chat.example", "chat.example") is allowed
 
 
 # What must not end in a traceback

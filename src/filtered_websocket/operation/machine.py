@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 from ..server_protocol.limits import Limits
 
-__all__ = ["Memory", "Room", "find_memory", "raise_file_limit", "room", "warning_of"]
+__all__ = [
+    "Memory",
+    "Room",
+    "find_memory",
+    "raise_file_limit",
+    "room",
+    "sockets_left",
+    "warning_of",
+]
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -19,6 +27,7 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 IDLE_CLIENT = int(3.4 * KIB)
 IDLE_TLS_CLIENT = 48 * KIB
 SERVER_ALONE = 50 * MIB
+SPARE_FILES = 64  # descriptors for all that is no client: listeners, Redis, files of filters
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -43,6 +52,14 @@ def raise_file_limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(OSError, ValueError):  # "unlimited" is more than some systems take
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def sockets_left() -> int | None:
+    """Return how many sockets of clients the limit on open files leaves."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    return limit - min(SPARE_FILES, limit // 2)
 
 
 def room(limits: Limits, memory: Memory, *, tls: bool) -> Room:
