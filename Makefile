@@ -18,7 +18,9 @@ check: .venv/.dev ## format, lint, imports, types and unit tests: no Redis, no b
 	.venv/bin/ruff check .
 	.venv/bin/lint-imports
 	.venv/bin/mypy
+	.venv/bin/pyright --pythonpath .venv/bin/python
 	.venv/bin/pytest tests/unit tests/fuzz
+	.venv/bin/pytest examples
 
 integration: .venv/.dev ## real sockets, real servers
 	.venv/bin/pytest tests/integration

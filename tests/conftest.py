@@ -9,6 +9,7 @@ import pytest
 
 from filtered_websocket.filters.base import FilterBase
 
+from .example_folder import ExampleFolder
 from .process import ServerProcess
 
 
@@ -38,3 +39,17 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture
+def example_folder(tmp_path: Path) -> Iterator[Callable[..., ExampleFolder]]:
+    """Copy a folder of `examples/` to run its commands; what they started ends with the test."""
+    folders: list[ExampleFolder] = []
+
+    def copy(name: str, **settings: int) -> ExampleFolder:
+        folders.append(ExampleFolder(name, tmp_path, **settings))
+        return folders[-1]
+
+    yield copy
+    for folder in folders:
+        folder.kill()

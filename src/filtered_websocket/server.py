@@ -75,11 +75,13 @@ class FilteredWebSocket(Connection):
         "token",
     )
 
+    users: Users[FilteredWebSocket]
+
     def __init__(self, factory: FilteredWebSocketFactory) -> None:
         super().__init__(factory.users, factory.limits, factory.parsers, factory.turns)
         self.factory = factory
         self.token: Any = factory.token
-        self.request: Request | None = None
+        self.request = None  # type: ignore[assignment]  # till the handshake: few filters run so early
         self.subprotocol: str | None = None
         self.response_headers: dict[str, str] = {}
         self._state: dict[str, Any] | None = None
@@ -240,6 +242,8 @@ class FilteredWebSocketFactory:
     Made inside a running event loop, after the filters were imported: the chains are taken as they
     are then. Raises FilterError when one of them cannot run.
     """
+
+    users: Users[FilteredWebSocket]
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import accumulate
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ __all__ = ["Users"]
 Relay = Callable[[bytes, bool, Hashable], None]
 """Takes payload, type (is it binary?) and group of a broadcast to the other servers."""
 
+Connection = TypeVar("Connection", bound=BroadcastTarget)
+
 Entry = tuple[int, bytes | None]
 """At this index of the shared frames: a frame of one's own before it, or (None) leave it out."""
 
@@ -52,7 +54,7 @@ NOTHING = object()
 ENTRY_SIZE = 8  # bytes that an entry takes whose frame others get too
 
 
-class Users(dict[UUID, Any]):
+class Users(dict[UUID, Connection], Generic[Connection]):
     """Map the id of each open connection to the connection.
 
     `items`, `keys` and `values` are views of a copy: a filter may close connections, or wait, while
@@ -269,7 +271,7 @@ class Users(dict[UUID, Any]):
         self.counters.delivered_bytes -= size
         self.counters.dropped_closed += messages
 
-    def enter(self, connection: BroadcastTarget) -> None:
+    def enter(self, connection: Connection) -> None:
         """Take in a connection that has just opened; it gets nothing that was sent before."""
         self.flush()
         super().__setitem__(connection.id, connection)
@@ -316,13 +318,13 @@ class Users(dict[UUID, Any]):
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _read_only
     __ior__ = _read_only
 
-    def items(self) -> dict_items[UUID, Any]:
+    def items(self) -> dict_items[UUID, Connection]:
         return self.copy().items()
 
     def keys(self) -> dict_keys[UUID, Any]:
         return self.copy().keys()
 
-    def values(self) -> dict_values[UUID, Any]:
+    def values(self) -> dict_values[UUID, Connection]:
         return self.copy().values()
 
 

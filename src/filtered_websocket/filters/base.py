@@ -23,7 +23,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from types import FrameType, FunctionType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..typing import DropMessage, FilterError, Message, RejectHandshake, Request
 
@@ -95,13 +95,18 @@ class FilterBase:
             base._frozen = Chain(base)
         return base._frozen
 
-    @classmethod
-    def filter(cls, web_socket_instance: Any, data: Any, /) -> Any:
-        """Handle one event: override this, with `def` or `async def`.
+    if TYPE_CHECKING:
+        # For pyright, only what overrides a variable may be a class method or a static one.
+        filter: ClassVar[Callable[..., Any]]
+    else:
 
-        Return None to leave `data` as it is (it may be changed in place); `bytes`, `bytearray` or
-        `str` replace it for the filters after this one; `raise DropMessage` ends the chain.
-        """
+        @classmethod
+        def filter(cls, web_socket_instance: Any, data: Any, /) -> Any:
+            """Handle one event: override this, with `def` or `async def`.
+
+            Return None to leave `data` as it is (it may be changed in place); `bytes`, `bytearray`
+            or `str` replace it for the filters after this one; `raise DropMessage` ends the chain.
+            """
 
     @staticmethod
     def accept(result: Any, data: Any) -> Any:

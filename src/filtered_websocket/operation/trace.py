@@ -77,7 +77,7 @@ class Tracer:
     def __init__(
         self,
         chain: Chain,
-        users: Users,
+        users: Users[Any],
         *,
         as_json: bool = False,
         write: Callable[[str], object] | None = None,

@@ -50,7 +50,7 @@ class Connection(Protocol):
 
     __slots__ = ("_acceptor", "_address", "request", "response_headers", "subprotocol")
 
-    request: Request | None
+    request: Request
     response_headers: dict[str, str]
     subprotocol: str | None
 
