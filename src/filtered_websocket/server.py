@@ -67,6 +67,7 @@ class FilteredWebSocket(Connection):
     __slots__ = (
         "__dict__",
         "_is_backed_up",
+        "_is_running",
         "_jobs",
         "_jobs_bytes",
         "_pace",
@@ -88,6 +89,7 @@ class FilteredWebSocket(Connection):
         self._jobs: Jobs | None = None
         self._jobs_bytes = 0
         self._is_backed_up = False
+        self._is_running = False
         limits = factory.limits
         self._pace = Pace(limits.rate, limits.rate_burst, factory.time) if limits.rate else None
 
@@ -127,7 +129,7 @@ class FilteredWebSocket(Connection):
         if chain.is_async or msg.is_binary or self._jobs is not None or self._pace is not None:
             self._handle(chain, msg)
         else:  # Most messages: nothing to wait for.
-            chain.run(self, msg)
+            self._run(chain, msg)
 
     def onPong(self) -> None:
         self.factory.keepalive.answered(self.id)
@@ -136,6 +138,10 @@ class FilteredWebSocket(Connection):
         self.factory.keepalive.forget(self.id)
         if self._pace:
             self._pace.end()
+        if not self._is_running:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
         # A disconnect filter may close others, and theirs others: one after the other, not nested.
         leaving = self.factory.leaving
         leaving.append(self)
@@ -149,7 +155,8 @@ class FilteredWebSocket(Connection):
 
     # The events of one connection are handled in their order. As long as no async filter is loaded
     # each is handled when it comes; behind an async one, or a message that came too early for
-    # `Limits.rate`, they queue up, and a worker takes over.
+    # `Limits.rate`, they queue up, and a worker takes over. A filter may end the connection: the
+    # disconnect chain comes after the chain that it is in.
 
     def _handle(self, chain: Chain, data: Message | None) -> None:
         if self._jobs is not None:
@@ -161,11 +168,23 @@ class FilteredWebSocket(Connection):
         elif data is not None and data.is_binary:
             token = handling_binary.set(True)
             try:
-                chain.run(self, data)
+                self._run(chain, data)
             finally:
                 handling_binary.reset(token)
         else:
+            self._run(chain, data)
+
+    def _run(self, chain: Chain, data: Message | None) -> None:
+        if self._is_running or not self.is_open:  # a filter hands in a message; this is the end
             chain.run(self, data)
+            return
+        self._is_running = True
+        try:
+            chain.run(self, data)
+        finally:
+            self._is_running = False
+            if not self.is_open:
+                self._say_goodbye()
 
     def _queue_up(self, jobs: Jobs, chain: Chain, data: Message | None) -> None:
         jobs.append((chain, data))

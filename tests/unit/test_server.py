@@ -84,6 +84,33 @@ async def test_each_event_runs_its_chain() -> None:
     ]
 
 
+@pytest.mark.parametrize("chain", [WebSocketConnectFilter, WebSocketMessageFilter])
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("msg", [message(b"hi"), message(b"hi", is_binary=True)])
+async def test_disconnect_filters_come_after_the_chain_that_ended_the_connection(
+    chain: type, is_async: bool, msg: Message
+) -> None:
+    """What the filters behind the one that closes have put down, disconnect filters find."""
+    calls: list[str] = []
+
+    def close(connection: Any, data: Any) -> None:
+        connection.loseConnection()
+        connection.abortConnection()
+
+    async def wait(connection: Any, data: Any) -> None:
+        await asyncio.sleep(0)
+
+    add(chain, close)
+    if is_async:
+        add(chain, wait)
+    add(chain, lambda connection, data: calls.append("put down"))
+    add(WebSocketDisconnectFilter, lambda connection, data: calls.append("taken away"))
+    connection = connect(FilteredWebSocketFactory())
+    connection.onMessage(msg)
+    await idle()
+    assert calls == ["put down", "taken away"]
+
+
 async def test_a_connection_that_never_opened_has_no_end() -> None:
     """The disconnect chain is for connections that were open."""
     add(WebSocketDisconnectFilter, lambda *_: pytest.fail("it ran"))
