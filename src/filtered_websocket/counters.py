@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["LOST", "NO_CODE", "Counters", "Histogram"]
+__all__ = ["CODES_OF_THEIR_OWN", "LOST", "NO_CODE", "Counters", "Histogram"]
 
 # Close codes that no frame carries (RFC 6455 section 7.1.5): it had none, there was none.
 NO_CODE = 1005
@@ -47,7 +47,7 @@ class Counters:
         self.refusals: Counter[tuple[int, str]] = Counter()  # handshakes, by status and reason
         self.pages = 0  # HTTP requests that asked for no WebSocket
         self.connections = 0  # opened
-        self.closes: Counter[tuple[str, str]] = Counter()  # of these, by code and by whom
+        self.closes: Counter[tuple[int, str]] = Counter()  # of these, by code and by whom
         self.received = self.received_bytes = 0  # messages, where filters are metered
         self.backlog = 0  # messages that wait now, behind an async filter or for `Limits.rate`
         self.given_up = 0  # messages that still waited when the server stopped
@@ -58,11 +58,13 @@ class Counters:
         self.rate_delays = 0  # messages that came faster than `Limits.rate`
 
     def closed(self, code: int, by: str) -> None:
-        """Count that an open connection ends, with a close code; `by` is `client` or `server`."""
-        folded = str(code)
+        """Count that an open connection ends, with a close code; `by` is `client` or `server`.
+
+        Codes that clients make up count as 3000 or 4000.
+        """
         if by == "client" and code >= CODES_OF_THEIR_OWN:
-            folded = f"{code // 1000}xxx"
-        self.closes[folded, by] += 1
+            code -= code % 1000
+        self.closes[code, by] += 1
 
 
 class Histogram:

@@ -66,8 +66,8 @@ class FilteredWebSocket(Connection):
 
     __slots__ = (
         "__dict__",
+        "_holds_goodbye",
         "_is_backed_up",
-        "_is_running",
         "_jobs",
         "_jobs_bytes",
         "_pace",
@@ -89,7 +89,7 @@ class FilteredWebSocket(Connection):
         self._jobs: Jobs | None = None
         self._jobs_bytes = 0
         self._is_backed_up = False
-        self._is_running = False
+        self._holds_goodbye = False  # while a chain runs
         limits = factory.limits
         self._pace = Pace(limits.rate, limits.rate_burst, factory.time) if limits.rate else None
 
@@ -126,10 +126,21 @@ class FilteredWebSocket(Connection):
 
     def onMessage(self, msg: Message) -> None:
         chain = self.factory.message_chain
-        if chain.is_async or msg.is_binary or self._jobs is not None or self._pace is not None:
+        if (
+            chain.is_async
+            or msg.is_binary
+            or self._jobs is not None
+            or self._pace is not None
+            or self._holds_goodbye
+        ):
             self._handle(chain, msg)
-        else:  # Most messages: nothing to wait for.
-            self._run(chain, msg)
+            return
+        # Most messages: nothing to wait for. This is `_run` without the call.
+        self._holds_goodbye = True
+        chain.run(self, msg)
+        self._holds_goodbye = False
+        if not self.is_open:
+            self._say_goodbye()
 
     def onPong(self) -> None:
         self.factory.keepalive.answered(self.id)
@@ -138,10 +149,11 @@ class FilteredWebSocket(Connection):
         self.factory.keepalive.forget(self.id)
         if self._pace:
             self._pace.end()
-        if not self._is_running:
+        if not self._holds_goodbye:
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
+        self._holds_goodbye = True  # for good: it is said once
         # A disconnect filter may close others, and theirs others: one after the other, not nested.
         leaving = self.factory.leaving
         leaving.append(self)
@@ -175,16 +187,14 @@ class FilteredWebSocket(Connection):
             self._run(chain, data)
 
     def _run(self, chain: Chain, data: Message | None) -> None:
-        if self._is_running or not self.is_open:  # a filter hands in a message; this is the end
+        if self._holds_goodbye:  # a filter hands in a message, or this is the end
             chain.run(self, data)
             return
-        self._is_running = True
-        try:
-            chain.run(self, data)
-        finally:
-            self._is_running = False
-            if not self.is_open:
-                self._say_goodbye()
+        self._holds_goodbye = True
+        chain.run(self, data)
+        self._holds_goodbye = False
+        if not self.is_open:
+            self._say_goodbye()
 
     def _queue_up(self, jobs: Jobs, chain: Chain, data: Message | None) -> None:
         jobs.append((chain, data))

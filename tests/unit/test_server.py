@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
+import weakref
 from collections import deque
 from typing import Any
 
@@ -65,6 +67,31 @@ async def test_a_connection_has_what_the_server_has() -> None:
     a.state["name"] = "A"
     a.anything = 5
     assert (b.token, b.state, b.request) == ("blue", {}, None)
+
+
+class Kept:
+    """What a filter keeps with a connection."""
+
+
+@pytest.mark.parametrize("how", ["loseConnection", "abortConnection", "connection_lost"])
+async def test_nothing_keeps_a_connection_that_is_gone(how: str) -> None:
+    """It is freed at once: the garbage collector, which would stop all others, is not needed."""
+    factory = FilteredWebSocketFactory()
+    connection = connect(factory)
+    connection.state["kept"] = kept = Kept()
+    connection.sendMessage("bye")
+    if how != "connection_lost":
+        getattr(connection, how)()
+    factory.users.flush()
+    connection.connection_lost(None)
+    reference = weakref.ref(kept)
+    gc.disable()
+    try:
+        del connection, kept
+        await idle()
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 async def test_each_event_runs_its_chain() -> None:

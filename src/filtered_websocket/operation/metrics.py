@@ -30,7 +30,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from .. import __version__
-from ..counters import Histogram
+from ..counters import CODES_OF_THEIR_OWN, Histogram
 from ..filters.base import FilterBase
 from ..filters.metered import FilterMeter, MeteredChain
 from ..server import FilteredWebSocketFactory
@@ -108,7 +108,8 @@ class ServerCollector(Collector):
         yield _counter("http_requests", "Requests that asked for no WebSocket.").of(counters.pages)
         closes = _counter("closes", "Connections closed, 1006 for lost ones.", "code", "by")
         for (code, by), count in counters.closes.items():
-            closes.add_metric([code, by], count)
+            is_own = by == "client" and code >= CODES_OF_THEIR_OWN
+            closes.add_metric([f"{code // 1000}xxx" if is_own else str(code), by], count)
         yield closes
         yield _histogram("ping_seconds", "How long clients took to answer a ping.").of(
             self._factory.keepalive.round_trips

@@ -44,7 +44,7 @@ class Outbox(asyncio.BufferedProtocol):
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.transport: asyncio.Transport | None = None
-        self.write: Callable[[Any], None] = self._drop_closed
+        self.write: Callable[[Any], None] = discard
         self._takes_more = True
         self._waiting: _Waiting | None = None
 
@@ -150,6 +150,12 @@ class Outbox(asyncio.BufferedProtocol):
         if self._takes_more:
             self._end(self._drop_closed)
 
+    def lose_transport(self) -> None:
+        """Forget what waits and the transport, once it is gone."""
+        self.forget_waiting()
+        self.transport = None
+        self.write = discard  # one's own method would keep the connection in memory
+
     def _end(self, drop: Callable[[bytes], None]) -> None:
         self._takes_more = False
         self.write = drop
@@ -161,3 +167,7 @@ class Outbox(asyncio.BufferedProtocol):
 
     def _drop_slow(self, data: bytes) -> None:
         self.counters.dropped_slow += self._take_back(data)
+
+
+def discard(data: object) -> None:
+    """Write to nowhere, for connections that are in nobody's list."""

@@ -242,13 +242,14 @@ class Protocol(Outbox):
     def connection_lost(self, exc: Exception | None) -> None:
         self.forget_waiting()
         self._leave(LOST, "client")
+        self.lose_transport()
         if self._cut_off is not None:
             self._cut_off.cancel()
         if self._parser is not None:
             self._parser.discard()
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        self._parser = self._fragments = self.transport = None
+        self._parser = self._fragments = None
         self._unread = b""
 
     # Reading
