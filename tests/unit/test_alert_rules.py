@@ -10,7 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
-from .test_docs import documented_metrics
+from .test_docs import documented_metrics, page
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HISTOGRAMS = ("fws_loop_lag_seconds", "fws_ping_seconds", "fws_filter_seconds")
@@ -51,6 +51,12 @@ def test_each_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
         assert matched <= labels_of(selector.name) | OF_PROMETHEUS
     shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     assert shown <= OF_PROMETHEUS.union(*(labels_of(selector.name) for selector in found))
+
+
+def test_each_alert_that_the_manual_names_is_there() -> None:
+    """Those that wake somebody up are rules."""
+    named = set(re.findall(r"`(Fws\w+)`", page("production")))
+    assert named and named <= {rule["alert"] for rule in RULES}
 
 
 def test_the_imbalance_of_a_ledger_is_an_alert() -> None:

@@ -38,6 +38,11 @@ class FilterMeter:
         self.times = Histogram(TIMES)  # of those that ended, in whatever way
 
     @property
+    def running(self) -> int:
+        """How many runs have begun and not ended."""
+        return self.runs - self.times.count
+
+    @property
     def passed(self) -> int:
         """How many runs ended with a message for the next filter."""
         ended_otherwise = self.drops + self.errors + self.rejections + self.cancelled

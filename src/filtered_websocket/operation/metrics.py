@@ -206,6 +206,7 @@ def _of_chains(chains: Mapping[str, MeteredChain]) -> Iterable[Metric]:
     running = _gauge("chain_running", "Runs of a chain under way.", "chain")
     info = _gauge("filter_info", "The filters; always 1.", *FILTER_LABELS, "kind")
     runs = _counter("filter_runs", "Runs of a filter that began.", *FILTER_LABELS)
+    busy = _gauge("filter_running", "Of an async one, those under way.", *FILTER_LABELS)
     errors = _counter("filter_errors", "Of these, those that failed.", *FILTER_LABELS)
     drops = _counter("filter_drops", "Of these, those that dropped the message.", *FILTER_LABELS)
     times = _histogram("filter_seconds", "How long they took, waiting included.", *FILTER_LABELS)
@@ -220,8 +221,10 @@ def _of_chains(chains: Mapping[str, MeteredChain]) -> Iterable[Metric]:
             runs.add_metric(labels, meter.runs)
             errors.add_metric(labels, meter.errors)
             drops.add_metric(labels, meter.drops)
+            if meter.is_async:
+                busy.add_metric(labels, meter.running)
             times.add(labels, meter.times)
-    return began, ended, running, info, runs, errors, drops, times
+    return began, ended, running, info, runs, busy, errors, drops, times
 
 
 # Ledgers
@@ -258,7 +261,7 @@ def _imbalance_of_filters(chain: MeteredChain) -> int:
     arrives, under_way, imbalance = chain.runs, 0, 0
     for meter in chain.meters:
         imbalance += abs(arrives - meter.runs)
-        under_way += meter.runs - meter.times.count
+        under_way += meter.running
         arrives = _passed_on(meter, chain)
     return imbalance + abs(arrives - chain.passed) + abs(under_way - chain.running)
 

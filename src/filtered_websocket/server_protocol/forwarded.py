@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy
 from ..addresses import Address, parse_address, parse_network
 from .exception import ProtocolError
 
-__all__ = ["TrustedProxies"]
+__all__ = ["HOPS", "TrustedProxies"]
 
 MAX_SIZE = 8192  # bytes of one header, all its lines together
 

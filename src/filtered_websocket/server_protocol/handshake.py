@@ -21,7 +21,7 @@ from ..typing import RejectHandshake, Request
 from .admission import RETRY, Admission
 from .deflate import negotiate
 from .exception import ProtocolError
-from .forwarded import TrustedProxies
+from .forwarded import HOPS, TrustedProxies
 from .http import Pages, response, upgrade_required
 from .limits import Limits
 from .origins import OriginPolicy
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 ANSWERED = 16  # sockets beyond the limit that still get an answer
 SWEEP = 8  # handshakes that are given up in one turn of the event loop
+TLS_HANDSHAKE = 0x16  # the first byte of TLS, and of no HTTP request (RFC 8446 section 5.1)
+TOO_LONG = "the handshake took too long"
 ROOM = 0.95  # the part of the limit below which the log tells that there is room again
 
 
@@ -231,7 +233,10 @@ class Handshake(asyncio.BufferedProtocol):
             return
         if self._task is not None:
             self._task.cancel()
-        self._refuse("timeout", 408, "the handshake took too long")
+            advice = "the request came in time, an async handshake filter has not ended"
+            self._refuse("filter_timeout", 408, TOO_LONG, advice=advice)
+        else:
+            self._refuse("timeout", 408, TOO_LONG, advice="the request was not whole")
 
     # The event loop calls these
 
@@ -275,6 +280,13 @@ class Handshake(asyncio.BufferedProtocol):
         end = self._head.find(b"\r\n\r\n", searched, self._acceptor.limits.header_size)
         if end >= 0:
             self._answer(bytes(self._head[:end]))
+        elif self._head[0] == TLS_HANDSHAKE:
+            self._refuse(
+                "tls",
+                400,
+                "this is TLS, and the server speaks plain HTTP here",
+                advice="let the client use ws://, or start with -key and -cert",
+            )
         elif len(self._head) > self._acceptor.limits.header_size:
             self._refuse("header_size", 431, "the request is too large")
 
@@ -294,7 +306,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._check_origin(request)
             if self._acceptor.factory.compresses:
                 self._agreed = negotiate(request.headers.getall("Sec-WebSocket-Extensions", []))
-            self._acceptor.admission.enter(request.peer)
+            self._enter(request)
         except ProtocolError as error:
             self._refuse(error.kind, error.status, error.reason, error.headers, error.advice)
             return
@@ -310,6 +322,17 @@ class Handshake(asyncio.BufferedProtocol):
                 kind="origin",
                 advice=f"to let them, start with --origins {_printable(origin)}",
             )
+
+    def _enter(self, request: Request) -> None:
+        try:
+            self._acceptor.admission.enter(request.peer)
+        except ProtocolError as error:
+            if error.kind == "per_address" and any(name in request.headers for name in HOPS):
+                error.advice = (
+                    "it has forwarding headers: a proxy's count only when "
+                    "--trusted_proxies names it"
+                )
+            raise
 
     def _ask_filters(self, request: Request, head_size: int) -> None:
         connection = self._connection or self._build_connection()

@@ -16,6 +16,7 @@ from typing import Protocol as Interface
 from multidict import CIMultiDict
 
 from ..typing import Request
+from .exception import ProtocolError
 
 __all__ = ["Pages", "PlainPages", "html_page", "response", "upgrade_required"]
 
@@ -54,7 +55,10 @@ class Pages(Interface):
         ...
 
     def answer(self, request: Request) -> bytes:
-        """Return the response to a request that does not become a connection."""
+        """Return the response to a request that does not become a connection.
+
+        Raises ProtocolError for one that was meant to.
+        """
         ...
 
 
@@ -69,15 +73,19 @@ class PlainPages:
         self._not_ready = not_ready
 
     def answer(self, request: Request) -> bytes:
-        """Return the response to a request without `Upgrade: websocket`."""
-        with_body = request.method != "HEAD"
-        is_read = request.method in ("GET", "HEAD")
-        if "Sec-WebSocket-Key" in request.headers:
-            return upgrade_required(
+        """Return the response to a request without `Upgrade: websocket`.
+
+        Raises ProtocolError for a handshake that has lost it on its way.
+        """
+        if request.method == "GET" and "Sec-WebSocket-Key" in request.headers:
+            raise ProtocolError(
                 "this looks like a WebSocket handshake, but `Upgrade: websocket` is missing: "
                 "a proxy in between must speak HTTP/1.1 and pass on Upgrade and Connection",
-                with_body=with_body,
+                426,
+                kind="no_upgrade",
             )
+        with_body = request.method != "HEAD"
+        is_read = request.method in ("GET", "HEAD")
         if is_read and request.path == "/health":
             return response(200, "ok", {"Cache-Control": "no-store"}, with_body=with_body)
         if is_read and request.path == "/ready":

@@ -27,10 +27,11 @@ OVERHEAD = 64  # bytes that a write which waits takes besides its data
 class _Waiting(deque[bytes]):
     """The writes that wait for one slow peer."""
 
-    __slots__ = ("messages", "size")
+    __slots__ = ("has_lost", "messages", "size")
 
     def __init__(self) -> None:
         super().__init__()
+        self.has_lost = False
         self.messages = 0
         self.size = 0  # bytes, with `OVERHEAD` for each write
 
@@ -73,6 +74,9 @@ class Outbox(asyncio.BufferedProtocol):
     def on_too_slow(self) -> None:
         """Close the connection: more than may wait was sent, and has been dropped."""
 
+    def on_dropping(self) -> None:
+        """Tell that more than may wait was sent, and that messages are dropped from now on."""
+
     # The transport calls these two
 
     def pause_writing(self) -> None:
@@ -113,6 +117,9 @@ class Outbox(asyncio.BufferedProtocol):
                 self._drop(waiting, waiting.popleft())
 
     def _drop(self, waiting: _Waiting, data: bytes) -> None:
+        if not waiting.has_lost:
+            waiting.has_lost = True
+            self.on_dropping()
         messages, _ = measure_messages(data)
         waiting.messages -= messages
         waiting.size -= len(data) + OVERHEAD

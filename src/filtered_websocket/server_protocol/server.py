@@ -449,6 +449,10 @@ class Protocol(Outbox):
     def on_too_slow(self) -> None:
         self.end(TRY_AGAIN_LATER, "too slow")
 
+    def on_dropping(self) -> None:
+        about = {"connection": self, "cause": "dropping"}
+        logger.info("too slow: what --max_queue_bytes does not hold is dropped", extra=about)
+
     # Before the handshake is done
 
     def _keep_early(self, msg: Data) -> None:

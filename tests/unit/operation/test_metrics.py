@@ -235,14 +235,16 @@ def test_what_one_conversation_leaves() -> None:
         ({}, {"Sec-WebSocket-Version": "8"}, 426, "version"),
         ({}, {"X-Long": "y" * 9000}, 431, "header_size"),
         ({}, {"Connection": "close"}, 400, "bad_request"),
-        ({"handshake_timeout": 0.5}, {}, 408, "timeout"),
+        ({"handshake_timeout": 0.5}, {}, 408, "filter_timeout"),
+        ({}, {"Upgrade": "h2c"}, 426, "no_upgrade"),
     ],
 )
 def test_why_a_handshake_was_refused(
     options: dict[str, Any], headers: dict[str, str], status: int, reason: str
 ) -> None:
     """Each is counted by its status and its reason; no connection is left of it."""
-    pipeline, collector = metered_pipeline(*([ASYNC] if reason == "timeout" else []), **options)
+    filters = [ASYNC] if reason == "filter_timeout" else []
+    pipeline, collector = metered_pipeline(*filters, **options)
     with pipeline:
         if any("max" in name for name in options):
             pipeline.connect()
@@ -271,6 +273,30 @@ def test_what_waits_for_slow_clients() -> None:
         after = scrape(collector)
         assert value(after, "deliveries_waiting") == value(after, "unsent_bytes") == 0
         assert value(after, "deliveries_total") == value(before, "deliveries_total") + 2
+
+
+def test_which_filter_a_message_waits_for() -> None:
+    """A filter that has not ended has a run under way; only async ones can, and are shown."""
+    pipeline, collector = metered_pipeline(ASYNC, SYNC)
+    with pipeline:
+        client = pipeline.connect()
+        pipeline.advance(1)
+        client.send("pppp")
+        waiting = running(scrape(collector))
+        pipeline.advance(10)
+        ended = running(scrape(collector))
+    assert {name for name, count in waiting.items() if count} == {f"{ASYNC}.Third"}
+    assert waiting.keys() == ended.keys() and not any(ended.values())
+    assert all(name.startswith(ASYNC) for name in ended)
+
+
+def running(figures: Figures) -> dict[str, float]:
+    """Return how many runs of each async filter are under way."""
+    return {
+        dict(labels)["filter"]: count
+        for (name, labels), count in figures.items()
+        if name == "fws_filter_running"
+    }
 
 
 def test_a_server_that_is_not_metered_has_no_figures_of_filters() -> None:

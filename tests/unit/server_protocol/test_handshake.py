@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -75,18 +77,22 @@ def answer(
     *chunks: bytes,
     decide: Callable[[Any], Any] = lambda connection: False,
     wants_raw_data: bool = False,
+    limits: Limits | None = None,
+    visitors: Sequence[str] = (),
     then: Callable[[Handshake, FakeTransport, FakeFactory], None] | None = None,
 ) -> bytes:
-    """Return what a server answers to a client that sends `chunks`."""
+    """Return what a server with clients from `visitors` answers to one that sends `chunks`."""
 
     async def main() -> bytes:
         factory, transport = FakeFactory(decide, wants_raw_data), FakeTransport()
         acceptor = Acceptor(
             factory,
-            limits=Limits(header_size=1000),
+            limits=limits or Limits(header_size=1000),
             origins=OriginPolicy(None, loopback_only=True),
             pages=PlainPages(console=False),
         )
+        for address in visitors:
+            acceptor.admission.enter(address)
         handshake = acceptor()
         handshake.connection_made(transport)  # type: ignore[arg-type]
         for chunk in chunks:
@@ -235,6 +241,32 @@ def test_a_refused_page_is_logged_with_the_way_in(caplog: pytest.LogCaptureFixtu
     assert "--origins https://chat.example" in record.getMessage()
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "forwarded"])
+def test_a_proxy_that_is_not_trusted_is_hinted_at(
+    header: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whose clients count as one has an option to look at; a client without a proxy has not."""
+    caplog.set_level(logging.INFO)
+    for headers in ({header: "for=192.0.2.2"}, {}):
+        request = request_bytes(**headers)
+        answer(request, limits=Limits(connections_per_address=1), visitors=("192.0.2.1",))
+    hinted, plain = (record.getMessage() for record in caplog.records)
+    assert hinted.startswith(plain) and "refused: 429 " in plain
+    assert "--trusted_proxies" in hinted and "--trusted_proxies" not in plain
+
+
+def test_tls_where_none_is_spoken_is_refused_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The client need not wait for the time limit, and the operator sees what it was."""
+    caplog.set_level(logging.INFO)
+    hello = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, False, "localhost")
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    assert status(answer(hello.read())) == 400
+    (record,) = caplog.records
+    assert "this is TLS" in record.getMessage() and "-key" in record.getMessage()
+
+
 def test_raw_data_is_seen_before_and_after_an_answer() -> None:
     """A data chain gets every chunk, garbage included, whatever becomes of the connection."""
 
@@ -246,8 +278,9 @@ def test_raw_data_is_seen_before_and_after_an_answer() -> None:
 
 
 @pytest.mark.parametrize("chunks", [[], [b"GET / HT"]])
-def test_a_slow_client_is_told(chunks: list[bytes]) -> None:
+def test_a_slow_client_is_told(chunks: list[bytes], caplog: pytest.LogCaptureFixture) -> None:
     """Who sends no whole request in time gets 408, and is cut off when it does not leave."""
+    caplog.set_level(logging.INFO)
 
     def then(handshake: Handshake, transport: FakeTransport, factory: FakeFactory) -> None:
         handshake.time_out()
@@ -256,6 +289,7 @@ def test_a_slow_client_is_told(chunks: list[bytes]) -> None:
         assert transport.aborted
 
     assert status(answer(*chunks, then=then)) == 408
+    assert "the request was not whole" in caplog.text
 
 
 def test_who_is_not_open_yet_is_cut_off_at_the_stop() -> None:

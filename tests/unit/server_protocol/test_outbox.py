@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,24 @@ async def test_what_does_not_fit_is_dropped(policy: str, left: list[str]) -> Non
     connection.resume_writing()
     assert connection.send("ab").socket.written == text(*left, "ab")
     assert connection.socket.close_codes == []
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+async def test_that_something_is_dropped_is_told_once(
+    policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once until the reader has caught up; with the connection, and no message of it."""
+    caplog.set_level(logging.INFO)
+    connection = slow(policy, "01", "23", "45")
+    assert not caplog.records
+    connection.send("67", "89")
+    (record,) = caplog.records
+    assert record.__dict__["connection"] is connection
+    assert "--max_queue_bytes" in record.getMessage()
+    connection.resume_writing()
+    connection.pause_writing()
+    connection.send("01", "23", "45", "67")
+    assert len(caplog.records) == 2
 
 
 async def test_a_reader_that_is_too_slow_is_closed() -> None:

@@ -72,6 +72,7 @@ class RedisSubscriber(BaseSubscriber):
         self._names = [*options.redis_channels, *options.redis_patterns]
         self._groups: dict[bytes, Any] = {}
         self._wanted_changed = asyncio.Event()
+        self._has_told = False
         self._away_since: float | None = None
         self._last_numbers: dict[tuple[Any, bytes], int] = {}
         self._sign_of_life = True
@@ -139,6 +140,14 @@ class RedisSubscriber(BaseSubscriber):
     async def _back(self, server: Any) -> None:
         self.is_listening = True
         self.storage.subscribed()
+        if not self._has_told:
+            self._has_told = True
+            logger.info(
+                "listening to Redis at %s: to %s, and to the servers with --redis_key %s",
+                self.storage.place,
+                " ".join(self._names) or "no channel",
+                self.options.redis_key,
+            )
         if self._away_since is None:
             return
         gap, self._away_since = time.monotonic() - self._away_since, None
@@ -182,7 +191,13 @@ class RedisSubscriber(BaseSubscriber):
         except EnvelopeError as error:
             self.malformed += 1
             if self.malformed == 1:
-                logger.error("channel %s: %s; further ones are dropped too", channel, error)
+                name = channel.decode(errors="backslashreplace")
+                logger.error(
+                    "channel %s is for servers among themselves: what others publish there is "
+                    "dropped; publish on one of --redis_channels",
+                    name,
+                )
+                logger.debug("channel %s: %s", name, error)  # it has a payload in it
         return True
 
     def _deliver(self, channel: bytes, broadcast: Broadcast, server: Any) -> None:

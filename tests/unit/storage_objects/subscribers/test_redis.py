@@ -111,7 +111,16 @@ async def test_malformed_envelopes_are_dropped(
     changes = CHANNELS.changes.encode()
     assert hear(subscriber, (ALL, b""), (ALL, b"rubbish"), (changes, b"{}"), (RED, b"x")) == []
     assert subscriber.malformed == 4
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert "--redis_channels" in record.getMessage()
+
+
+async def test_what_is_malformed_is_not_logged(
+    subscriber: RedisSubscriber, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be a message, which somebody has published on the wrong channel."""
+    hear(subscriber, (ALL, b"a secret"))
+    assert "secret" not in caplog.text and "fws:cluster:all" in caplog.text
 
 
 async def test_other_channels_are_not_of_the_cluster(subscriber: RedisSubscriber) -> None:
