@@ -11,10 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from .config import ConfigError, Resolved, resolve
 from .importer import ModuleError, add_storage_options, import_filters, import_storage
+from .new_filter import NewFilterError, write_filter
 from .operation.explain import explain
 from .operation.hints import hints
 from .operation.logs import set_up
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser, sys.argv[1:] if arguments is None else arguments, os.environ
         resolved = resolve(*given)
         options, warnings = resolved.options, resolved.warnings
+        if "new_filter" in options:
+            print(write_filter(options.new_filter, Path.cwd()), end="")
+            return 0
         set_up(options.log_level, options.log_format, sys.stderr)
         _print_at_once()
         warnings += import_filters(options.filters)
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for warning in warnings:
             logging.getLogger(__name__).warning(warning)
         return run(options, storage_class, lambda: resolve(*given).options)
-    except (ConfigError, ModuleError) as error:
+    except (ConfigError, ModuleError, NewFilterError) as error:
         return _complain(error, WRONG_USAGE)
     except StartError as error:
         return _complain(error, CANNOT_START)

@@ -6,7 +6,7 @@ comes from (`config`).
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -308,6 +308,12 @@ def default_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fws_server {__version__}")
+    parser.add_argument(
+        "--new_filter",
+        help="write the filter NAME.py and its test into the current directory, and exit",
+        metavar="NAME",
+        default=SUPPRESS,  # something to do, and no setting: neither environment nor file has it
+    )
     for option in OPTIONS:
         default = option.settings.get("default")
         shown = "" if default in (None, False) else f" (default: {_shown(default)})"

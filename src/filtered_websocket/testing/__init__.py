@@ -12,7 +12,21 @@ What runs is the server's own code, from the bytes of the handshake to the bytes
 the sockets and the clock are not real.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .client import Client, Refused
 from .pipeline import Pipeline
 
-__all__ = ["Client", "Pipeline", "Refused"]
+if TYPE_CHECKING:
+    from .laws import LawBroken, check_filter
+
+__all__ = ["Client", "LawBroken", "Pipeline", "Refused", "check_filter"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, since it needs hypothesis, which those who do not check laws need not install.
+    if name in ("LawBroken", "check_filter"):
+        from . import laws
+
+        return getattr(laws, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

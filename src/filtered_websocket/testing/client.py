@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..frames import BINARY, CLOSE, PING, PONG, TEXT
@@ -84,12 +84,8 @@ class Client:
             raise RuntimeError(f"the connection is closed, with {self.close_code}")
         parts = list(fragments)
         opcode = TEXT if isinstance(parts[0], str) else BINARY
-        sent = b""
-        for index, part in enumerate(parts):
-            payload = part.encode() if isinstance(part, str) else bytes(part)
-            final = FINAL if index == len(parts) - 1 else 0
-            sent += _frame(final | (CONTINUATION if index else opcode), payload)
-        self.send_raw(sent)
+        payloads = [part.encode() if isinstance(part, str) else bytes(part) for part in parts]
+        self.send_raw(message_frames(opcode, payloads))
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are, which may be half a frame, or none."""
@@ -278,6 +274,16 @@ def parse_response(data: bytes) -> tuple[int, dict[str, str], bytes]:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return int(status_line.split()[1]), headers, rest
+
+
+def message_frames(opcode: int, payloads: Sequence[bytes]) -> bytes:
+    """Return one message of a client, in as many frames as there are payloads."""
+    last = len(payloads) - 1
+    frames = b""
+    for index, payload in enumerate(payloads):
+        final = FINAL if index == last else 0
+        frames += _frame(final | (CONTINUATION if index else opcode), payload)
+    return frames
 
 
 def _frame(first: int, payload: bytes) -> bytes:

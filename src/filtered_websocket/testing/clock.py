@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["FakeClockLoop"]
+__all__ = ["AtOnce", "FakeClockLoop"]
 
 MAX_TURNS = 100_000  # of the loop without rest, after which it is taken for endless
 
@@ -23,9 +23,10 @@ class FakeClockLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
         self._until = 0.0
         self._is_enough: Callable[[], bool] = bool
+        self.max_turns = MAX_TURNS
         self._idle_selector = _IdleSelector(self._on_idle)
         super().__init__(self._idle_selector)
-        self.set_default_executor(_AtOnce())
+        self.set_default_executor(AtOnce())
 
     def time(self) -> float:
         return self._now
@@ -42,9 +43,9 @@ class FakeClockLoop(asyncio.SelectorEventLoop):
                 "not in `async def test…`"
             )
         self._until, self._is_enough = self._now + seconds, until
-        self._idle_selector.turns = 0
+        self._idle_selector.turns_left = self.max_turns
         self.run_forever()
-        if self._idle_selector.turns > MAX_TURNS:
+        if self._idle_selector.turns_left < 0:
             raise RuntimeError("the filters do not come to rest")
 
     def _on_idle(self, timeout: float | None) -> None:
@@ -63,20 +64,20 @@ class _IdleSelector(selectors.DefaultSelector):
 
     def __init__(self, on_idle: Callable[[float | None], None]) -> None:
         super().__init__()
-        self.turns = 0
+        self.turns_left = MAX_TURNS
         self._on_idle = on_idle
 
     def select(self, timeout: float | None = None) -> Any:
         events = super().select(0)
-        self.turns += 1
-        if self.turns > MAX_TURNS:
+        self.turns_left -= 1
+        if self.turns_left < 0:
             self._on_idle(None)
         elif not events and timeout != 0:
             self._on_idle(timeout)
         return events
 
 
-class _AtOnce(ThreadPoolExecutor):
+class AtOnce(ThreadPoolExecutor):
     """Run what is submitted before `submit` returns."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

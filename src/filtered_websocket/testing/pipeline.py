@@ -6,7 +6,7 @@ import asyncio
 import logging
 import warnings
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import ModuleType, TracebackType
 from typing import Any, Self, TypeVar
@@ -101,13 +101,25 @@ class Pipeline:
     def connect(self, path: str = "/", headers: Headers = (), *, peer: str = "127.0.0.1") -> Client:
         """Open a connection. Raises Refused when the server answers with anything but 101.
 
+        When it closes the connection without an answer, the status is 0.
+
         Time passes as long as async handshake filters need it.
         """
+        return self.connect_with([request(path, headers)], peer)
+
+    def connect_with(self, chunks: Iterable[bytes], peer: str) -> Client:
+        """Open a connection with a handshake that comes in `chunks`; else as `connect`."""
         transport = Transport(self._loop, peer)
-        self._loop.call_soon(self._accept, transport, request(path, headers))
-        self._loop.settle()
+        for index, chunk in enumerate(chunks):
+            if index:
+                transport.deliver(chunk)
+            else:
+                self._loop.call_soon(self._accept, transport, chunk)
+            self._loop.settle()
         if not transport.sent:
             self._loop.settle(self.server.limits.handshake_timeout, lambda: bool(transport.sent))
+        if not transport.sent:
+            raise Refused(0, "the connection was closed without an answer", {})
         status, answered, rest = parse_response(transport.sent)
         if status != 101:
             raise Refused(status, rest.decode().rstrip("\n"), answered)

@@ -111,6 +111,22 @@ def test_the_handshake_chain_decides(write_module: WriteModule) -> None:
         assert alice.response_headers["x-hello"] == "/room"
 
 
+def test_a_server_that_says_nothing(write_module: WriteModule) -> None:
+    """A data filter may end a connection before it has an answer: that is a refusal too."""
+    source = """
+    from filtered_websocket.filters.base import WebSocketDataFilter
+
+    class Silent(WebSocketDataFilter):
+        @classmethod
+        def filter(cls, web_socket_instance, data):
+            web_socket_instance.abortConnection()
+    """
+    write_module("silent.py", source)
+    with Pipeline("silent") as pipeline, pytest.raises(Refused) as refused:
+        pipeline.connect()
+    assert (refused.value.status, refused.value.headers) == (0, {})
+
+
 def test_async_filters_take_as_long_as_they_say(write_module: WriteModule) -> None:
     """Opening waits for them, messages wait until the test lets the time pass."""
     write_module("slow.py", SLOW)
