@@ -344,18 +344,18 @@ class FilteredWebSocketFactory:
         for item in self.queue.take(CONSUMER_SLICE):
             self.consumer_chain.run(self, item)
         consuming.reset(token)
-        if not self.queue.empty():
-            self._loop.call_soon(self.consumer)
+        self.queue.wake()
 
     async def _consume(self) -> None:
         consuming.set(True)
         try:
-            while items := self.queue.take(1):
-                await self.consumer_chain.run(self, items[0])
+            while waiting := min(self.queue.qsize(), CONSUMER_SLICE):
+                for _ in range(waiting):  # each stays in the queue until it is its turn
+                    await self.consumer_chain.run(self, *self.queue.take(1))
+                await asyncio.sleep(0)
         finally:
             self._consuming = False
-            if not self.queue.empty():
-                self._loop.call_soon(self.consumer)
+            self.queue.wake()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task of this server; the only way to start one.
@@ -421,19 +421,26 @@ class ConsumerQueue:
                 raise queue.Full(f"{QUEUE_SIZE} items wait for the consumer chain")
             self._items.append(item)
             self._accepted += 1
-        if self._called:
-            return
-        self._called = True
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._consumer)
-        else:
-            self._loop.call_soon_threadsafe(self._consumer)
+        self.wake()
 
     put_nowait = put
 
+    def wake(self) -> None:
+        """Have what waits consumed soon; once, however often this is called until then."""
+        if self._called or not self._items:
+            return
+        self._called = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._call)
+        else:
+            self._loop.call_soon_threadsafe(self._call)
+
+    def _call(self) -> None:
+        self._called = False
+        self._consumer()
+
     def take(self, count: int) -> list[Any]:
         """Remove and return the first `count` items, or as many as there are."""
-        self._called = False
         return [self._items.popleft() for _ in range(min(count, len(self._items)))]
 
     def count(self) -> tuple[int, int, int]:

@@ -390,6 +390,29 @@ async def test_a_flood_of_items_leaves_others_their_turn(monkeypatch: pytest.Mon
     assert counts == [2, 4, 5]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_an_item_that_is_put_back_comes_once_in_a_turn(is_async: bool) -> None:
+    """Who asks again and again is busy, and does not crowd out all others."""
+    runs: list[Any] = []
+
+    def put_back(factory: Any, item: Any) -> None:
+        runs.append(item)
+        if len(runs) < 12:
+            factory.queue.put(item)
+
+    async def put_back_later(factory: Any, item: Any) -> None:
+        put_back(factory, item)
+
+    add(WebSocketConsumerFilter, put_back_later if is_async else put_back)
+    factory = FilteredWebSocketFactory()
+    factory.queue.put("again")
+    for turn in range(12):
+        await asyncio.sleep(0)
+        assert len(runs) <= turn + 1
+    await idle()
+    assert len(runs) == 12
+
+
 async def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the consumer chain cannot keep up, whoever puts is told so."""
     monkeypatch.setattr(server, "QUEUE_SIZE", 2)
