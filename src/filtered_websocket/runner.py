@@ -144,6 +144,7 @@ def prepare(
     options: Namespace, storage_class: Any
 ) -> tuple[FilteredWebSocketFactory, Certificate | None]:
     """Make what a server is made of, before it listens to anybody. Raises StartError."""
+    _check_ports(options)
     certificate = _certificate(options)
     origin_policy(options, ())  # made again when it is known what the server listens on
     factory = FilteredWebSocketFactory(
@@ -153,6 +154,13 @@ def prepare(
         metered=options.metrics_port is not None,
     )
     return factory, certificate
+
+
+def _check_ports(options: Namespace) -> None:
+    # The port of the metrics is opened first, and its own server would be told to stop another one.
+    of_clients = None if options.unix_socket else (options.host, options.port)
+    if options.metrics_port and (options.metrics_host, options.metrics_port) == of_clients:
+        raise StartError(f"--metrics_port {options.port} is the port of the clients: take another")
 
 
 def _metrics_port(
@@ -186,14 +194,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what the event loop reports; how peers break their connections is no news."""
     error = context.get("exception")
-    # aiofastnet reports a class of exceptions where a TLS client goes away in the handshake.
-    is_peers = error is ConnectionResetError or isinstance(
-        error, ConnectionError | TimeoutError | ssl.SSLError
+    # aiofastnet reports a class of exceptions where a TLS client goes away in the handshake. What
+    # is of no transport is a filter's: its own connections, to a database, break in the same ways.
+    is_peers = "transport" in context and (
+        error is ConnectionResetError
+        or isinstance(error, ConnectionError | TimeoutError | ssl.SSLError)
     )
+    # Of callbacks the event loop shows the arguments, which may be a message.
+    message = "a callback failed" if "handle" in context else context["message"]
     logger.log(
         logging.DEBUG if is_peers else logging.ERROR,
         "%s",
-        context["message"],
+        message,
         exc_info=error if isinstance(error, Exception) else None,
         extra=NOT_OF_THE_CHAIN,  # of a forgotten task that fails Python tells when it collects it
     )

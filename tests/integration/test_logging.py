@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from ..process import DEADLINE, ServerProcess, told, wait_until
+from .test_event_loops import LOOPS
 from .wire import BINARY, CLOSE, TEXT, Peer, Start, ask, frame, head, save_filters
 
 FILTERS = """
@@ -370,3 +372,37 @@ def test_a_terminal_is_coloured(tmp_path: Path) -> None:
                 process.wait()
         assert colour + b"INFO" in shown
         assert (b"\x1b[" in shown) == bool(colour)
+
+
+BACKGROUND = """
+async def ask(error):
+    raise error
+
+def later(secret):
+    raise ValueError("what is later")
+
+class Background(WebSocketMessageFilter):
+    @classmethod
+    def filter(cls, web_socket_instance, msg):
+        asyncio.create_task(ask(TimeoutError("the database is slow")))
+        asyncio.create_task(ask(ConnectionRefusedError("the database is away")))
+        asyncio.get_running_loop().call_soon(later, msg.decode())
+        web_socket_instance.sendMessage("done")
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_filters_do_in_the_background(start_server: Start, tmp_path: Path, loop: str) -> None:
+    """How a filter's own connections break is told, unlike those of peers, and never with what a
+    callback was given.
+    """
+    save_filters(tmp_path, "background", BACKGROUND)
+    server = start_server("-f", "background", command=LOOPS[loop])
+    with connect(server.url) as client:
+        client.send("hunter2")
+        assert client.recv(timeout=10) == "done"
+    wait_until(lambda: "TimeoutError: the database is slow" in server.stderr, "the first line")
+    wait_until(lambda: "ConnectionRefusedError: the database is away" in server.stderr, "the next")
+    wait_until(lambda: "ValueError: what is later" in server.stderr, "the last line")
+    assert server.stop() == 0
+    assert "hunter2" not in server.stderr

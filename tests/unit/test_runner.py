@@ -101,5 +101,6 @@ async def test_what_the_event_loop_reports(
     """How peers break connections is for debugging; what the server lacks is an error."""
     caplog.set_level(logging.DEBUG, "filtered_websocket")
     loop = asyncio.get_running_loop()
-    runner._log_loop_error(loop, {"message": "it failed", "exception": error})
+    context = {"message": "it failed", "exception": error, "transport": None}
+    runner._log_loop_error(loop, context)
     assert [record.levelno for record in caplog.records] == [level]
