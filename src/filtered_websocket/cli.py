@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _open_standard_streams()
     _make_current_directory_importable()
+    _ignore_what_is_for_running_servers()
     try:
         storage_class = import_storage(os.environ.get("STORAGE_OBJECT_MODULE"))
         parser = default_parser()
@@ -70,11 +72,16 @@ def _look(resolved: Resolved, storage_class: Any) -> int:
     storage = check(resolved.options, storage_class)
     resolved.warnings.extend(hints(storage))
     if resolved.options.explain:
-        with suppress(BrokenPipeError):  # who reads it has seen enough
+        try:
             print(explain(resolved, storage, os.environ))
+        except BrokenPipeError:  # who reads it has seen enough
+            pass
+        except OSError as error:
+            raise StartError(f"cannot print what would start: {error.strerror}") from None
     else:
-        for warning in resolved.warnings:
-            print(f"fws_server: warning: {warning}", file=sys.stderr)
+        with suppress(OSError):
+            for warning in resolved.warnings:
+                print(f"fws_server: warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -94,6 +101,12 @@ def _make_current_directory_importable() -> None:
     with suppress(FileNotFoundError):  # the directory is gone
         here = os.getcwd()
         sys.path[:] = [path for path in sys.path if path not in ("", here)] + [here]
+
+
+def _ignore_what_is_for_running_servers() -> None:
+    # `pkill -USR1 fws_server` also reaches one that is about to start, and would end it.
+    for number in (signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _give_up_what_cannot_be_printed() -> None:

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,6 +263,22 @@ def test_errors_come_instead_of_the_page(look: Look) -> None:
     code, page, stderr = look("--explain", "-key", "key.pem")
     assert (code, page) == (1, "")
     assert stderr == "fws_server: -key was given without -cert: TLS needs both\n"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_full_disk(tmp_path: Path, stream: str) -> None:
+    """A page that cannot be printed is an error in one line; warnings that cannot be, are none."""
+    command = [sys.executable, "-m", "filtered_websocket", "-f"]
+    with open("/dev/full", "w") as full:
+        if stream == "stdout":
+            end = subprocess.run(
+                [*command, "--explain"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE
+            )
+            line = b"fws_server: cannot print what would start: No space left on device\n"
+            assert (end.returncode, end.stderr) == (1, line)
+        else:
+            end = subprocess.run([*command, "--check"], cwd=tmp_path, stderr=full)
+            assert end.returncode == 0
 
 
 FAILING = """\

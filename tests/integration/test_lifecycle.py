@@ -38,6 +38,15 @@ HANDSHAKE = (
 )
 
 
+SLOW_IMPORT = """\
+import os, pathlib, time
+
+pathlib.Path("importing").touch()
+while not os.path.exists("go on"):
+    time.sleep(0.005)
+"""
+
+
 def connect_deaf(server: ServerProcess) -> socket.socket:
     """Return an open WebSocket whose client never answers, and so never leaves."""
     sock = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
@@ -281,3 +290,18 @@ def test_server_without_clients_stops_on_a_signal(
     server.process.send_signal(number)
     assert server.wait() == 0
     assert start_server(port=port).port == port
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_for_running_servers_spares_one_that_starts(
+    start_server: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    """What `pkill` sends to all servers does not end the one whose filters are being imported."""
+    (tmp_path / "slow_import.py").write_text(SLOW_IMPORT + LEAVING)
+    server = start_server("-f", "slow_import")
+    wait_until((tmp_path / "importing").exists, "the import")
+    server.process.send_signal(number)
+    (tmp_path / "go on").touch()
+    with connect(server.url):
+        pass
+    assert server.stop() == 0

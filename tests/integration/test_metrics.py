@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ..process import ServerProcess, wait_until
 from .redis_server import RedisProcess
 from .redis_topologies import Cluster
+from .test_event_loops import LOOPS
 from .wire import PING, TEXT, Peer, Start, ask, close_frame, frame, head, save_filters
 
 WEATHER = """
@@ -156,6 +158,42 @@ def test_a_taken_port_is_told(start_server: Start) -> None:
     assert second.wait() == 1
     (line,) = second.stderr.splitlines()
     assert "in use" in line and "--metrics_port" in line
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_crowd_at_the_port_of_operators(start_server: Start, loop: str) -> None:
+    """Neither it nor sockets that say nothing make lines about clients, and clients get in."""
+    server = start_server("-f", "broadcast_messages", "--metrics_port", "0", command=LOOPS[loop])
+    port = metrics_port(server)
+    with ExitStack() as crowd:
+        for _ in range(20):
+            crowd.enter_context(Peer(port))
+        wait_until(lambda: "who keeps them open" in server.stderr, "the warning")
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(50):
+            Peer(port).reset()
+        server.process.send_signal(signal.SIGCONT)
+        with Peer(server.port).open() as alice, Peer(server.port).open() as bob:
+            alice.send(frame(TEXT, b"hello"))
+            assert bob.read_frame().payload == b"hello"
+    wait_until(lambda: "there is room for more" in server.stderr, "the news")
+    for _ in range(5):
+        with ExitStack() as crowd:
+            for _ in range(20):
+                crowd.enter_context(Peer(port))
+    wait_until(lambda: answers(port), "room")
+    assert imbalances(scrape(port)) == {}
+    assert server.stop() == 0
+    assert server.stderr.count("there is room for more") <= 3  # what repeats is counted
+    for wrong in ("ulimit", "refused: ", " ERROR "):
+        assert wrong not in server.stderr
+
+
+def answers(port: int) -> bool:
+    try:
+        return get(port, "/health")[0] == 200
+    except (OSError, ValueError):
+        return False
 
 
 def sleeper(port: int) -> Peer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import threading
 import warnings
@@ -30,7 +31,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     root = logging.getLogger()
     level = root.level
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGHUP)}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     root.setLevel(level)
     root.handlers[:] = [h for h in root.handlers if not isinstance(h, LogHandler)]
 

@@ -190,6 +190,13 @@ class WebSocketConsumerFilter(FilterBase):
 is_being_cancelled: Callable[[], bool] = lambda: True  # noqa: E731
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether an async filter has passed on the cancellation of its own task."""
+    if isinstance(error, Exception | SystemExit | KeyboardInterrupt):
+        return False  # Those two would go through the event loop, and end the server.
+    return is_being_cancelled()
+
+
 class Chain:
     """Hold the filters of one chain, resolved, so that a run looks nothing up.
 
@@ -257,7 +264,7 @@ class Chain:
             except self.lets_through:
                 raise
             except BaseException as error:
-                if not isinstance(error, Exception) and is_being_cancelled():
+                if is_cancellation(error):
                     raise
                 self.report(step[0], error, web_socket_instance)
                 if not self.survives_errors:

@@ -14,8 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from ..counters import Histogram
-from . import base
-from .base import Chain, FilterBase
+from .base import Chain, FilterBase, is_cancellation
 
 __all__ = ["FilterMeter", "MeteredChain", "meter_chains"]
 
@@ -131,7 +130,7 @@ class MeteredChain(Chain):
                     self.rejected += 1
                     raise
                 except BaseException as error:
-                    if not isinstance(error, Exception) and base.is_being_cancelled():
+                    if is_cancellation(error):
                         meter.cancelled += 1
                         self.cancelled += 1
                         raise

@@ -44,6 +44,7 @@ async def serving_metrics(
             limits=Limits(sockets=SOCKETS),
             origins=OriginPolicy(None, loopback_only=loopback_only),
             pages=OperationPages(make_registry(collector), not_ready, loopback_only=loopback_only),
+            why_full="all that the metrics port has: more are refused; see who keeps them open",
         )
         loop = asyncio.get_running_loop()
 

@@ -33,7 +33,7 @@ from .request import (
     check_upgrade,
     parse_request,
 )
-from .server import Outlet, Protocol, resume_reading
+from .server import Outlet, Protocol, end_writing, resume_reading
 from .turns import Turns
 
 __all__ = ["Acceptor", "Connection", "Factory"]
@@ -45,6 +45,10 @@ SWEEP = 8  # handshakes that are given up in one turn of the event loop
 TLS_HANDSHAKE = 0x16  # the first byte of TLS, and of no HTTP request (RFC 8446 section 5.1)
 TOO_LONG = "the handshake took too long"
 ROOM = 0.95  # the part of the limit below which the log tells that there is room again
+NO_FILES = (
+    "all that the limit on open files leaves: more are refused; raise the limit (ulimit -n, "
+    "LimitNOFILE)"
+)
 
 
 class Connection(Protocol):
@@ -103,7 +107,9 @@ class Acceptor:
         origins: OriginPolicy,
         pages: Pages,
         proxies: TrustedProxies | None = None,
+        why_full: str = NO_FILES,
     ) -> None:
+        """Log `why_full` after the number of sockets when `limits` allow no more of them."""
         self.factory = factory
         self.limits = limits
         self.origins = origins
@@ -116,6 +122,7 @@ class Acceptor:
         self.read_buffer = memoryview(bytearray(16 * 1024))
         self.is_closed = False
         self.counters = factory.counters
+        self._why_full = why_full
         self._is_full = False
         self._deadlines: dict[Handshake, float] = {}
         self._sweep_at: asyncio.TimerHandle | None = None
@@ -143,11 +150,7 @@ class Acceptor:
     def _tell_full(self) -> None:
         if not self._is_full:
             self._is_full = True
-            logger.warning(
-                "%d sockets are open, all that the limit on open files leaves: more are refused; "
-                "raise the limit (ulimit -n, LimitNOFILE)",
-                self.limits.sockets,
-            )
+            logger.warning("%d sockets are open, %s", self.limits.sockets, self._why_full)
 
     def lost(self, address: str | None) -> None:
         """Forget a socket, and the connection from `address` that it was, unless it was none."""
@@ -156,7 +159,8 @@ class Acceptor:
             self.admission.leave(address)
         if self._is_full and self.counters.sockets <= self.limits.sockets * ROOM:  # type: ignore[operator]
             self._is_full = False
-            logger.info("there is room for more sockets again")
+            about = {"cause": ("room again", self._why_full)}  # a small limit is met often
+            logger.info("there is room for more sockets again", extra=about)
 
     def watch(self, handshake: Handshake) -> None:
         """End `handshake` when it is still there after the time limit."""
@@ -429,7 +433,9 @@ class Handshake(asyncio.BufferedProtocol):
     ) -> None:
         if self._answered:
             return  # with a 408, before the filters were done
-        logger.info(
+        # On a port of operators it is no client who is refused, often a browser that waits.
+        logger.log(
+            logging.INFO if self._acceptor.pages.upgrades else logging.DEBUG,
             "refused: %d %s%s",
             status,
             by or reason,  # of an error the log hides secrets of the client that a filter names
@@ -461,13 +467,11 @@ class Handshake(asyncio.BufferedProtocol):
         if self._connection is not None:
             self._connection.will_not_open()
         self._transport.write(answer)
-        if self._transport.can_write_eof():
-            # Closing with unread bytes would reset the connection and might lose the answer: let
-            # the client close, within the time limit.
-            self._transport.write_eof()
+        # Closing with unread bytes would reset the connection and might lose the answer: let the
+        # client close, within the time limit.
+        end_writing(self._transport)
+        if not self._transport.is_closing():
             resume_reading(self._transport)
-        else:
-            self._transport.close()
         self._acceptor.watch(self)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from copy import copy
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from .parser import FrameParser
 
-__all__ = ["Outlet", "Protocol", "resume_reading"]
+__all__ = ["Outlet", "Protocol", "end_writing", "resume_reading"]
 
 logger = logging.getLogger(__name__)
 
@@ -378,12 +379,8 @@ class Protocol(Outbox):
         """Close a connection in whose bytes no frame can be found any more."""
         self.on_error(error)
         self._is_deaf = True
-        if self.transport is None or self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()  # and wait: closing might take back what is on its way
-        else:
-            self.transport.close()
+        if self.transport is not None and not self.transport.is_closing():
+            end_writing(self.transport)  # and wait: closing might take back what is on its way
 
     def ping(self, frame: bytes) -> None:
         """Send a ping, unless the peer reads so slowly that others wait already."""
@@ -462,6 +459,15 @@ class Protocol(Outbox):
         self._early_bytes += size
         self._early = self._early or []
         self._early.append(copy(msg))  # whoever sent it may go on changing it
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Send nothing after what was sent already, and let the peer close, where that is possible."""
+    if transport.can_write_eof():
+        with suppress(OSError):  # plain asyncio tells here of a peer that has gone
+            transport.write_eof()
+    else:
+        transport.close()
 
 
 def resume_reading(transport: asyncio.Transport) -> None:

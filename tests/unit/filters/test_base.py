@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from filtered_websocket.filters.base import (
+    Chain,
     DropMessage,
     FilterBase,
     FilterMeta,
@@ -24,6 +25,7 @@ from filtered_websocket.filters.base import (
     WebSocketHandshakeFilter,
     WebSocketMessageFilter,
 )
+from filtered_websocket.filters.metered import MeteredChain
 from filtered_websocket.typing import FilterError
 
 from ..conftest import add
@@ -414,6 +416,31 @@ def test_cancelling_an_async_filter_is_no_error(caplog: pytest.LogCaptureFixture
     with pytest.raises(TimeoutError):
         asyncio.run(main())
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("chain", [Chain, MeteredChain])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_server_is_an_error(
+    chain: type[Chain], error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also from a filter that makes it of its own cancellation: the event loop must not see it."""
+
+    async def give_up(web_socket_instance: Any, msg: Message) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise error from None
+
+    async def main() -> None:
+        run = chain(WebSocketMessageFilter).run(FakeConnection(), Message())
+        task = asyncio.get_running_loop().create_task(run)
+        await asyncio.sleep(0)
+        task.cancel()
+        assert await task is None
+
+    add(WebSocketMessageFilter, give_up)
+    asyncio.run(main())
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [error]
 
 
 # What is refused before the server listens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -300,6 +301,26 @@ def test_who_is_not_open_yet_is_cut_off_at_the_stop() -> None:
 
 
 # What must not harm others
+
+
+class Vanished(FakeTransport):
+    """A socket whose peer has reset it, as plain asyncio tells of it."""
+
+    def write_eof(self) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+
+def test_a_client_that_is_gone_before_it_is_refused() -> None:
+    """That nobody is there to get the answer is no error."""
+
+    def refuse_another(handshake: Handshake, transport: FakeTransport, factory: Any) -> None:
+        gone = Vanished()
+        another = handshake._acceptor()
+        another.connection_made(gone)  # type: ignore[arg-type]
+        another.time_out()
+        assert status(gone.written) == 408
+
+    answer(then=refuse_another)
 
 
 @pytest.mark.parametrize("body", [lambda _: False, lambda _: eventually(False)])
