@@ -44,7 +44,10 @@ def read_config(filename: str) -> dict[str, Any]:
 
 
 def config_deserializer(filename: str) -> list[str]:
-    """Return a config file as command-line arguments: `{"port": 22}` gives `["--port", "22"]`."""
+    """Return a config file as command-line arguments: `{"port": 22}` gives `["--port", "22"]`.
+
+    Raises ConfigFileError, which names the place, for one that cannot be read.
+    """
     arguments: list[str] = []
     for key, value in read_config(filename).items():
         if key == "flags" and isinstance(value, list):

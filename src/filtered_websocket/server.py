@@ -60,8 +60,7 @@ CONSUMER_SLICE = 256  # items that are consumed before other events get their tu
 class FilteredWebSocket(Connection):
     """One connection: the `web_socket_instance` that filters get.
 
-    `token` is None until a filter sets it. `storage_object` and `queue` are the server's. The dict
-    `state` is free for filters, and so are attributes with names that nothing here has.
+    Attributes with names that nothing here has are free for filters, too.
     """
 
     __slots__ = (
@@ -77,11 +76,14 @@ class FilteredWebSocket(Connection):
     )
 
     users: Users[FilteredWebSocket]
+    """All open connections of this server by id, this one included."""
 
     def __init__(self, factory: FilteredWebSocketFactory) -> None:
         super().__init__(factory.users, factory.limits, factory.parsers, factory.turns)
         self.factory = factory
+        """The server that this connection belongs to, a `FilteredWebSocketFactory`."""
         self.token: Any = factory.token
+        """Who the client is, or its group; None until a filter sets it."""
         self.request = None  # type: ignore[assignment]  # till the handshake: few filters run so early
         self.subprotocol: str | None = None
         self.response_headers: dict[str, str] = {}
@@ -273,6 +275,7 @@ class FilteredWebSocketFactory:
     """
 
     users: Users[FilteredWebSocket]
+    """All open connections of this server by id."""
 
     def __init__(
         self,
@@ -293,7 +296,9 @@ class FilteredWebSocketFactory:
         if storage_object is None:
             storage_object = StorageObject(Namespace())
         self.storage_object: Any = storage_object
+        """What filters remember about clients."""
         self.token = token
+        """What the `token` of a new connection is: None, unless the server was made with one."""
         self.data_chain = WebSocketDataFilter.chain()
         self.handshake_chain = WebSocketHandshakeFilter.chain()
         self.connect_chain = WebSocketConnectFilter.chain()
@@ -325,6 +330,7 @@ class FilteredWebSocketFactory:
             counters=self.counters,
         )
         self.queue = ConsumerQueue(self._loop, self.consumer)
+        """What is put there reaches the consumer chain; a `ConsumerQueue`."""
         self.keepalive = Keepalive(self.users, self.limits.ping_interval, self.limits.ping_timeout)
         if self.limits.ping_interval:
             self.keepalive.start()
@@ -360,7 +366,8 @@ class FilteredWebSocketFactory:
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task of this server; the only way to start one.
 
-        The server holds on to it, reports its failure, and waits for it when it stops.
+        The server holds on to it, logs its failure, and waits for it when it stops: for 5 seconds
+        after the last client was closed, then it is cancelled.
         """
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
@@ -414,7 +421,11 @@ class ConsumerQueue:
         self._accepted = self._refused = 0
 
     def put(self, item: Any) -> None:
-        """Add an item for the consumer chain. Raises `queue.Full` when it cannot keep up."""
+        """Add an item for the consumer chain; from any thread.
+
+        The chain runs in a later turn of the event loop, on one item after the other. Raises
+        `queue.Full` when 65,536 items wait.
+        """
         with self._counting:
             if len(self._items) >= QUEUE_SIZE:
                 self._refused += 1
@@ -424,6 +435,7 @@ class ConsumerQueue:
         self.wake()
 
     put_nowait = put
+    """The same as `put`, which does not wait either."""
 
     def wake(self) -> None:
         """Have what waits consumed soon; once, however often this is called until then."""

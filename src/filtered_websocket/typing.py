@@ -36,6 +36,7 @@ class Message(bytearray):
     """
 
     is_binary: bool = False
+    """Whether it is binary (RFC 6455 section 5.6), not text."""
 
 
 class DropMessage(Exception):
@@ -48,8 +49,9 @@ class DropMessage(Exception):
 class RejectHandshake(Exception):
     """Refuse a connection; raised by handshake filters only.
 
-    `status` is the HTTP status (400 to 599), `reason` the text that the client gets as the body,
-    `headers` is added to the response.
+    The client gets `status`, `reason` and `headers` as an HTTP response (RFC 6455 section 4.2.2).
+    Browsers hide it from their pages. Raises ValueError for another status than 400 to 599, and
+    TypeError for a reason that is no text.
     """
 
     def __init__(
@@ -64,8 +66,11 @@ class RejectHandshake(Exception):
             raise TypeError(f"the reason of a rejection is str, not {type(reason).__name__}")
         super().__init__(status, reason)
         self.status = status
+        """The HTTP status, from 400 to 599."""
         self.reason = reason
+        """The body of the response; it is logged, too."""
         self.headers = dict(headers or {})
+        """What is added to the headers of the response."""
 
     def __str__(self) -> str:
         return self.reason
@@ -80,11 +85,7 @@ class StartError(Exception):
 
 
 class Request:
-    """Describe the HTTP request that asked for the connection (RFC 6455 section 4.1).
-
-    `headers` is read-only and case-insensitive; `headers.getall(name)` has repeated ones. `peer` is
-    the client's address as text, without the port. `target` is the request target as it was sent.
-    """
+    """Describe the HTTP request that asked for the connection (RFC 6455 section 4.1)."""
 
     __slots__ = ("__dict__", "__weakref__", "headers", "method", "peer", "target")
 
@@ -96,9 +97,13 @@ class Request:
         peer: str = "",
     ) -> None:
         self.method = method
+        """The HTTP method: GET."""
         self.target = target
+        """The request target as it was sent, with the query (RFC 9112 section 3.2)."""
         self.peer = peer
+        """The address of the client, without the port; empty on a Unix socket."""
         self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict(headers))
+        """The headers, read-only, in any case; `headers.getall(name)` has repeated ones."""
 
     def __repr__(self) -> str:
         # Neither query nor headers: both may carry secrets, and a repr ends up in logs.

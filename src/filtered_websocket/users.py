@@ -133,13 +133,14 @@ class Users(dict[UUID, Connection], Generic[Connection]):
     ) -> None:
         """Send `msg` to every open connection, or to the members of `group`, except `skip`.
 
-        With a storage that several servers share, the clients of all servers get it; in the
-        consumer chain those of this one, since each server has a consumer chain. `to` names ids of
-        connections of this server instead.
+        `skip` is the id of a connection. `group` is a key of the storage object, whose set has the
+        ids of the members. With a storage that several servers share, the clients of all servers
+        get it; in the consumer chain those of this one, since each server has a consumer chain.
+        `to` names ids of connections of this server instead.
 
         Returns at once and never waits for a slow client. A `Message` keeps its type, `str` is
         text, plain bytes have the type of the message being handled, else text. Raises TypeError
-        for anything else.
+        for anything else, and RuntimeError outside of the event loop.
         """
         frame = self.encode(msg)
         self._collect(frame, skip, to if group is None else self._members(group) or ())
@@ -319,12 +320,15 @@ class Users(dict[UUID, Connection], Generic[Connection]):
     __ior__ = _read_only
 
     def items(self) -> dict_items[UUID, Connection]:
+        """Return id and connection of each, as they are now."""
         return self.copy().items()
 
     def keys(self) -> dict_keys[UUID, Any]:
+        """Return the ids, as they are now."""
         return self.copy().keys()
 
     def values(self) -> dict_values[UUID, Connection]:
+        """Return the connections, as they are now."""
         return self.copy().values()
 
 

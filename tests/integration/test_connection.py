@@ -409,6 +409,25 @@ class After(WebSocketConnectFilter):
         assert received == [b"somebody knocks", b"somebody is here"]
 
 
+def test_everybody_gets_broadcasts_in_the_same_order(start_server: Start) -> None:
+    """Clients that only listen get the messages of five others in one and the same order."""
+    senders, listeners, messages = 5, 3, 40
+    port = start_server("-f", "broadcast_messages").port
+    sending = [Peer(port).open() for _ in range(senders)]
+    listening = [Peer(port).open() for _ in range(listeners)]
+    for number in range(messages):
+        for sender, peer in enumerate(sending):
+            peer.send(frame(TEXT, b"%d %02d" % (sender, number)))
+    size = len(b"..0 00")
+    first, *others = (peer.read(senders * messages * size) for peer in listening)
+    assert len({first[start : start + size] for start in range(0, len(first), size)}) == (
+        senders * messages
+    )
+    assert all(other == first for other in others)
+    for peer in sending + listening:
+        peer.__exit__()
+
+
 @pytest.mark.slow
 def test_everybody_gets_every_message_once_in_order(start_server: Start) -> None:
     """200 clients send 50 messages each; nothing is lost, repeated, or overtakes."""

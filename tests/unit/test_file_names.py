@@ -10,10 +10,12 @@ SOURCE = Path(filtered_websocket.__file__).parent
 TESTS = Path(__file__).parent
 OF_NO_FILE = {
     Path("test_alert_rules.py"),
+    Path("test_api_page.py"),
     Path("test_compliance.py"),
     Path("test_deploy.py"),
     Path("test_docs.py"),
     Path("test_exports.py"),
+    Path("test_manual.py"),
     Path(__file__).relative_to(TESTS),
 }
 

@@ -77,7 +77,8 @@ class FilterBase:
         """Run the filters of this chain, in the order of their import.
 
         Returns what the last filter left of `data`, or None when a filter ended the chain. With an
-        async filter in the chain it returns an awaitable of the same.
+        async filter in the chain it returns an awaitable of the same. A filter that fails is
+        logged. Raises FilterError for one that cannot run at all.
         """
         return cls.chain().run(web_socket_instance, data)
 

@@ -57,8 +57,11 @@ class Connection(Protocol):
     __slots__ = ("_acceptor", "_address", "request", "response_headers", "subprotocol")
 
     request: Request
+    """The `Request` that asked for this connection; None while only data filters have run."""
     response_headers: dict[str, str]
+    """Headers for the answer to the request, such as Set-Cookie; for handshake filters."""
     subprotocol: str | None
+    """One of `request.subprotocols`, for handshake filters to choose (RFC 6455 section 1.9)."""
 
     def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool, turns: Turns) -> None:
         super().__init__(users, limits, parsers, turns)

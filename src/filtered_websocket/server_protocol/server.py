@@ -104,8 +104,10 @@ class Protocol(Outbox):
     def __init__(self, users: Outlet, limits: Limits, parsers: ParserPool, turns: Turns) -> None:
         super().__init__(limits)
         self.id: UUID = uuid4()
+        """The id of this connection, a random UUID (RFC 9562 section 5.4)."""
         self.users = users
         self.is_open = False
+        """Whether it is open: from the end of the handshake until one side closes it."""
         self.was_heard = True
         self.window_bits = 0
         self._is_closing = False
@@ -135,7 +137,9 @@ class Protocol(Outbox):
 
         A `Message` keeps its type, `str` is text, plain bytes have the type of the message being
         handled, else text. Before the handshake is done the message waits for it. On a closed
-        connection nothing is sent. Raises TypeError for anything else.
+        connection nothing is sent, and the log says so once. Raises TypeError for anything else,
+        RuntimeError outside of the event loop, and BufferError when over `--max_queue_bytes` wait
+        for the handshake.
         """
         if self.is_open:
             users = self.users
@@ -192,7 +196,11 @@ class Protocol(Outbox):
             )
 
     def abortConnection(self) -> None:
-        """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006."""
+        """Cut the connection off at once: what was not sent yet is lost, the peer sees 1006.
+
+        Its disconnect chain runs as with `loseConnection`. Raises RuntimeError outside of the event
+        loop.
+        """
         self.users.check_thread()
         self.forget_waiting()
         self._leave(LOST, "server")

@@ -25,6 +25,7 @@ class BaseStorageObject:
 
     def __init__(self, options: Namespace, *args: Any, **kwargs: Any) -> None:
         self.options = options
+        """The parsed options of the server as a Namespace, those of `parser` among them."""
         self.storage: Any = None
 
     def get(self, key: Hashable) -> Any:
@@ -32,6 +33,7 @@ class BaseStorageObject:
         raise NotImplementedError
 
     def __getitem__(self, key: Hashable) -> Any:
+        """Return what `get` returns: None, and no KeyError, when there is nothing."""
         return self.get(key)
 
     # `in` and `for` would ask for 0, 1, 2 … for ever, since no key is an error.
@@ -54,7 +56,7 @@ class BaseStorageObject:
     """Sends a broadcast (payload, is it binary, group) to the clients of the other servers."""
 
     def why_not_ready(self) -> str:
-        """Return why no clients should be sent to this server now, "" when they should."""
+        """Return why no clients should be sent to this server now; empty when they should."""
         return ""
 
     def measures(self) -> dict[str, float]:
@@ -84,7 +86,7 @@ class BasePubSubStorageObject(BaseStorageObject):
     """Be a storage that also carries published items between processes."""
 
     def publish(self, channel: str, data: bytes | str) -> None:
-        """Publish `data` on `channel`; return at once."""
+        """Publish `data` on `channel`, text as UTF-8; return at once."""
         raise NotImplementedError
 
     def get_client(self) -> Any:

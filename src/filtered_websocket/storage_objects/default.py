@@ -17,12 +17,15 @@ class StorageObject(BaseStorageObject):
         self.storage: dict[Hashable, set[Hashable]] = {}
 
     def get(self, key: Hashable) -> set[Hashable] | None:
+        """Return the set under `key`, or None. It is live: look at it, do not change it."""
         return self.storage.get(key)
 
     def add(self, key: Hashable, value: Hashable) -> None:
+        """Add `value` to the set under `key`."""
         self.storage.setdefault(key, set()).add(value)
 
     def remove(self, key: Hashable, value: Hashable) -> None:
+        """Take `value` out of the set under `key`; one that is not there is no error."""
         values = self.storage.get(key)
         if values is None:
             return

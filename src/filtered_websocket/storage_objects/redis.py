@@ -116,7 +116,10 @@ class StorageObject(BasePubSubStorageObject):
         return self.replica.own.get(key) or set()
 
     async def fetch(self, key: Hashable) -> set[Hashable] | None:
-        """Return the set under `key` as Redis has it now, or None. Raises StorageError."""
+        """Return the set under `key` as Redis has it now, or None (SMEMBERS).
+
+        Raises StorageError when Redis is away.
+        """
         try:
             values = await self.client.smembers(self._key(key))
         except AWAY as error:
@@ -124,15 +127,25 @@ class StorageObject(BasePubSubStorageObject):
         return {decode_value(value) for value in values} or None
 
     def add(self, key: Hashable, value: Hashable) -> None:
-        """Add `value` to the set under `key`. Raises TypeError for what is not plain data."""
+        """Add `value` to the set under `key` (SADD).
+
+        Visible here at once, written in the background. Raises TypeError for what is not plain
+        data, and ValueError for NaN and infinity.
+        """
         self._write(key, value, present=True)
 
     def remove(self, key: Hashable, value: Hashable) -> None:
-        """Take `value` out of the set under `key`; one that is not there is no error."""
+        """Take `value` out of the set under `key`; one that is not there is no error (SREM).
+
+        Raises as `add` does.
+        """
         self._write(key, value, present=False)
 
     def publish(self, channel: str, data: bytes | str) -> None:
-        """Publish `data` on `channel`, after what was written and published before (PUBLISH)."""
+        """Publish `data` on `channel`, after what was written and published before (PUBLISH).
+
+        Returns at once. Raises TypeError for anything but bytes and text.
+        """
         self._enqueue(Command(channel, _bytes(data)))
 
     async def apublish(self, channel: str, data: bytes | str) -> int:

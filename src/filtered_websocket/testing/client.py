@@ -26,30 +26,36 @@ Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 class Refused(Exception):
     """Report that the server did not open a connection.
 
-    `status` is that of the HTTP response, `reason` its body, `headers` its headers in lower case.
+    Its attributes are those of the HTTP response.
     """
 
     def __init__(self, status: int, reason: str, headers: dict[str, str]) -> None:
         super().__init__(status, reason)
         self.status = status
+        """The HTTP status; 0 when there was no response."""
         self.reason = reason
+        """The body, without the line end."""
         self.headers = headers
+        """The headers, with names in lower case."""
 
 
 class Client:
     """Be one client of a pipeline; made by `Pipeline.connect`.
 
-    `received` has the messages so far, text as `str` and binary as `bytes`, in their order. Each
-    call returns when the server has done all that follows from it and needs no time.
+    Each call returns when the server has done all that follows from it and needs no time.
     """
 
     def __init__(
         self, loop: FakeClockLoop, transport: Transport, headers: dict[str, str], rest: bytes
     ) -> None:
         self.received: list[str | bytes] = []
+        """The messages so far, text as `str` and binary as `bytes`, in their order."""
         self.close_code: int | None = None
+        """The close code, 1005 for none and 1006 for no close frame; None while it is open."""
         self.close_reason = ""
+        """The reason in the close frame of the server."""
         self.response_headers = headers
+        """The headers of the handshake's response, with names in lower case."""
         self._loop = loop
         self._transport = transport
         self._bytes = b""
@@ -79,7 +85,10 @@ class Client:
         self.send_fragments([message])
 
     def send_fragments(self, fragments: Iterable[str | bytes | bytearray]) -> None:
-        """Send one message in fragments (RFC 6455 section 5.4); the type is that of the first."""
+        """Send one message in fragments (RFC 6455 section 5.4); the type is that of the first.
+
+        Raises RuntimeError when the connection is closed.
+        """
         if not self.is_open:
             raise RuntimeError(f"the connection is closed, with {self.close_code}")
         parts = list(fragments)

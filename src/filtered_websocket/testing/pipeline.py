@@ -38,13 +38,18 @@ class Pipeline:
     sees the filters or the module state of another. `storage` names a storage module, `options`
     are those of the server: `Pipeline("my_filter", rate=2)` is `-f my_filter --rate 2`.
 
-    Time stands still until `advance`. `log` has the records that were logged, `errors` the text of
-    those that report a failure. Use it in a `with` block, or `close` it.
+    Time stands still until `advance`. Use it in a `with` block, or `close` it. Raises ModuleError,
+    ConfigError or StorageError where `fws_server` would complain.
     """
 
+    server: FilteredWebSocketFactory
+    """The server: what consumer filters get."""
+    storage_object: Any
+    """The storage object of the server."""
+
     def __init__(self, *filters: str, storage: str | None = None, **options: Any) -> None:
-        """Raise ModuleError, ConfigError or StorageError where `fws_server` would complain."""
         self.log: list[logging.LogRecord] = []
+        """All records that were logged while its event loop ran."""
         self._loop = FakeClockLoop()
         self._handler = _Handler(self._loop, self.log)
         logging.getLogger().addHandler(self._handler)
@@ -131,15 +136,21 @@ class Pipeline:
         transport.deliver(first)
 
     def put(self, item: Any) -> None:
-        """Put an item on the server's queue, for the consumer chain."""
+        """Put an item on the server's queue, for the consumer chain; raises as `queue.put` does."""
         self.call(lambda: self.server.queue.put(item))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and what is due happen."""
+        """Let time pass, in seconds, and what is due happen; it takes none.
+
+        Raises RuntimeError when the server does not come to rest.
+        """
         self._loop.settle(seconds)
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function in the server's event loop, where filters run; return its result."""
+        """Call a function in the server's event loop, where filters run; return its result.
+
+        Raises what the function raises.
+        """
 
         async def run() -> Result:
             return function()
@@ -149,7 +160,10 @@ class Pipeline:
         return task.result()
 
     def module(self, name: str) -> ModuleType:
-        """Return the module of this pipeline, for a test that looks into it or patches it."""
+        """Return the module of this pipeline, for a test that looks into it or patches it.
+
+        Raises KeyError for one that the pipeline has not imported.
+        """
         return self._modules[name]
 
     @property

@@ -16,7 +16,9 @@ class BaseSubscriber:
 
     def __init__(self, client: Any, options: Namespace) -> None:
         self.client = client
+        """What `get_client` of the storage object has returned."""
         self.options = options
+        """The parsed options of the server."""
 
     def listener(self, web_socket_instance: Any) -> None:
         """Put each published item on `web_socket_instance.queue`, until `kill` is called.

@@ -35,11 +35,13 @@ class Breach:
 
 
 class LawBroken(AssertionError):
-    """Report a filter that breaks a law: `law` is its name, `story` the sentences that show how."""
+    """Report a filter that breaks a law."""
 
     def __init__(self, module: str, law: str, story: Sequence[str]) -> None:
         self.law = law
+        """The name of the law, as in `check_filter(without=…)`."""
         self.story = tuple(story)
+        """The sentences that show how, the last of them with the line of the filter."""
         told = "".join(f"\n  {sentence}" for sentence in story)
         super().__init__(f'{module} breaks the law "{law}" ({LAWS[law]}):{told}')
 
