@@ -138,7 +138,7 @@ class Hello(Greeting):
 @pytest.mark.parametrize(
     ("arguments", "environ"),
     [
-        # README and docs/getting-started
+        # README and docs/filters
         ([], {}),
         (["-f", "shout", "broadcast_messages"], {}),
         (["-p", "9001", "-f", "auth", "shout", "broadcast_messages"], {}),
