@@ -17,7 +17,10 @@ exclude_patterns = ["images"]
 nitpicky = True
 # What is not ours would be looked up in other manuals, over the network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!filtered_websocket\.).*")]
-nitpick_ignore = [("py:class", "filtered_websocket.testing.pipeline.Result")]  # a TypeVar
+nitpick_ignore = [  # type variables
+    ("py:class", "filtered_websocket.testing.pipeline.Result"),
+    ("py:class", "filtered_websocket.testing.server.Result"),
+]
 myst_heading_anchors = 3
 
 default_role = "code"  # docstrings have one backtick, as our pages do

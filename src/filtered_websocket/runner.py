@@ -41,7 +41,7 @@ from .storage_objects.base import BaseStorageObject, StorageError
 from .tls import Certificate
 from .typing import StartError
 
-__all__ = ["StartError", "check", "prepare", "run", "serving"]
+__all__ = ["StartError", "check", "new_event_loop", "prepare", "run", "serving"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def run(
     The filters are imported already. `reread` returns the options as they are now, for what can
     change while the server runs. Raises StartError.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         factory = runner.run(_run(options, storage_class, reread or (lambda: options)))
         if factory.stuck:
             logger.error("%d tasks of filters do not end; the server ends without", factory.stuck)
@@ -75,7 +75,7 @@ def check(options: Namespace, storage_class: Any) -> Any:
         await factory.close(0)
         return factory
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         factory = runner.run(prepare_and_close())
     check_address(options.host, options.unix_socket)
     check_address(options.metrics_host, option="--metrics_host")
@@ -85,7 +85,6 @@ def check(options: Namespace, storage_class: Any) -> Any:
 async def _run(
     options: Namespace, storage_class: Any, reread: Callable[[], Namespace]
 ) -> FilteredWebSocketFactory:
-    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     stop = _stop_signal()
     activated = activated_sockets(os.environ)
     raise_file_limit()
@@ -183,12 +182,16 @@ def _storage_running(factory: FilteredWebSocketFactory) -> AbstractAsyncContextM
     return storage.running(factory) if isinstance(storage, BaseStorageObject) else nullcontext()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop, uvloop's where there is one, that reports what fails in it."""
     try:
         import uvloop
     except ImportError:
-        return None
-    return uvloop.new_event_loop
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    loop.set_exception_handler(_log_loop_error)
+    return loop
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

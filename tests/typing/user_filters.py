@@ -24,7 +24,7 @@ from filtered_websocket.filters.base import (
 )
 from filtered_websocket.server import FilteredWebSocket, FilteredWebSocketFactory
 from filtered_websocket.storage_objects import default
-from filtered_websocket.testing import Client, Pipeline, Refused
+from filtered_websocket.testing import Client, Pipeline, Refused, Server
 from filtered_websocket.users import Users
 
 # A filter of each chain
@@ -196,6 +196,30 @@ def check(pipeline: Pipeline) -> None:
         another.close()
 
 
+def test_over_sockets(fws_server: Callable[..., Server]) -> None:
+    server = fws_server("shout", storage="my_storage", rate=2)
+    check_both(server)
+    assert_type(server.url, str)
+    assert_type(server.http_url, str)
+    with Server("shout", "broadcast_messages") as another:
+        assert_type(another, Server)
+        check_both(another)
+
+
+def check_both(run: Pipeline | Server) -> None:
+    alice = run.connect("/chat", {"Cookie": "a=b"}, peer="127.0.0.2")
+    assert_type(alice, Client)
+    run.put(b"hi")
+    run.wait_for(lambda: alice.received, seconds=1)
+    assert_type(alice.close_reason, str)
+    assert_type(alice.is_open, bool)
+    assert_type(run.call(lambda: len(run.server.users)), int)
+    assert_type(run.errors, list[str])
+    assert_type(run.log[0].levelno, int)
+    assert_type(run.module("shout").__name__, str)
+    run.close()
+
+
 # What must not pass
 
 
@@ -216,7 +240,13 @@ def wrong(web_socket_instance: FilteredWebSocket, request: Request, pipeline: Pi
 def wrong_test(pipeline: Pipeline, client: Client) -> None:
     client.send({"a": 1})  # type: ignore[arg-type]
     print(client.recieved)  # type: ignore[attr-defined]
+    client.received = []  # type: ignore[misc]
     pipeline.conect()  # type: ignore[attr-defined]
+
+
+def wrong_server(server: Server) -> None:
+    server.advance(1)  # type: ignore[attr-defined]
+    server.wait_for("hi")  # type: ignore[arg-type]
 
 
 def wrong_await(pipeline: Pipeline) -> Awaitable[Client]:

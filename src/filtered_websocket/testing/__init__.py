@@ -9,18 +9,19 @@
             assert bob.received == ["hi"]
 
 What runs is the server's own code, from the bytes of the handshake to the bytes of the frames; only
-the sockets and the clock are not real.
+the sockets and the clock are not real. `Server` takes and has the same, and they are.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from .client import Client, Refused
 from .pipeline import Pipeline
+from .server import Server
 
 if TYPE_CHECKING:
     from .laws import LawBroken, check_filter
 
-__all__ = ["Client", "LawBroken", "Pipeline", "Refused", "check_filter"]
+__all__ = ["Client", "LawBroken", "Pipeline", "Refused", "Server", "check_filter"]
 
 
 def __getattr__(name: str) -> Any:

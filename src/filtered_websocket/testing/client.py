@@ -1,17 +1,18 @@
-"""The other end: a client in memory, and the transport between it and the server."""
+"""The other end: a client, and in memory the transport between it and the server."""
 
 from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from typing import Protocol as Interface
 
 from ..frames import BINARY, CLOSE, PING, PONG, TEXT
 from ..server import FilteredWebSocket
 from .clock import FakeClockLoop
 
-__all__ = ["Client", "Refused", "Transport"]
+__all__ = ["Client", "Refused", "Transport", "Wire"]
 
 CONTINUATION = 0x0
 FINAL = 0x80
@@ -39,46 +40,86 @@ class Refused(Exception):
         """The headers, with names in lower case."""
 
 
+class Wire(Interface):
+    """What a client needs of what is between it and the server."""
+
+    client: Client | None
+
+    @property
+    def connection(self) -> FilteredWebSocket: ...
+    @property
+    def is_lost(self) -> bool: ...
+
+    # For the thread of the test
+
+    def do(self, action: Callable[[], None]) -> None:
+        """Run `action` in the event loop; return when the server has done what follows from it."""
+
+    def refresh(self) -> None:
+        """Return when the client has got all that the server has sent to it."""
+
+    # For the event loop
+
+    def deliver(self, data: bytes) -> None: ...
+    def abort(self) -> None: ...
+    def stall(self) -> None: ...
+    def unstall(self) -> None: ...
+    def is_own_ping(self, payload: bytes) -> bool:
+        """Tell whether a ping is of the wire itself, and not for the client to answer."""
+
+
 class Client:
-    """Be one client of a pipeline; made by `Pipeline.connect`.
+    """Be one client of a pipeline or a server; made by their `connect`.
 
     Each call returns when the server has done all that follows from it and needs no time.
     """
 
-    def __init__(
-        self, loop: FakeClockLoop, transport: Transport, headers: dict[str, str], rest: bytes
-    ) -> None:
-        self.received: list[str | bytes] = []
-        """The messages so far, text as `str` and binary as `bytes`, in their order."""
-        self.close_code: int | None = None
-        """The close code, 1005 for none and 1006 for no close frame; None while it is open."""
-        self.close_reason = ""
-        """The reason in the close frame of the server."""
+    def __init__(self, wire: Wire, headers: dict[str, str], rest: bytes) -> None:
         self.response_headers = headers
         """The headers of the handshake's response, with names in lower case."""
-        self._loop = loop
-        self._transport = transport
+        self._received: list[str | bytes] = []
+        self._close_code: int | None = None
+        self._close_reason = ""
+        self._wire = wire
         self._bytes = b""
         self._fragments: list[bytes] = []
         self._opcode = 0
         self._has_sent_close = False
-        transport.client = self
+        wire.client = self
         self.on_bytes(rest)
-        loop.settle()
+        if wire.is_lost:
+            self.on_end()
 
     def __repr__(self) -> str:
-        return f"<Client {self.connection.id} received {self.received!r}>"
+        return f"<Client {self.connection.id} received {self._received!r}>"
 
     @property
     def connection(self) -> FilteredWebSocket:
         """The server's end: the `web_socket_instance` that filters get."""
-        connection: FilteredWebSocket = self._transport.protocol
-        return connection
+        return self._wire.connection
+
+    @property
+    def received(self) -> list[str | bytes]:
+        """The messages so far, text as `str` and binary as `bytes`, in their order."""
+        self._wire.refresh()
+        return self._received
 
     @property
     def is_open(self) -> bool:
         """Whether nobody has closed the connection."""
         return self.close_code is None
+
+    @property
+    def close_code(self) -> int | None:
+        """The code that the connection was closed with (RFC 6455 section 7.4); None: it is open."""
+        self._wire.refresh()
+        return self._close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that the server has closed the connection with."""
+        self._wire.refresh()
+        return self._close_reason
 
     def send(self, message: str | bytes | bytearray) -> None:
         """Send a message: `str` as text, else binary. Raises RuntimeError when it is closed."""
@@ -90,7 +131,7 @@ class Client:
         Raises RuntimeError when the connection is closed.
         """
         if not self.is_open:
-            raise RuntimeError(f"the connection is closed, with {self.close_code}")
+            raise RuntimeError(f"the connection is closed, with {self._close_code}")
         parts = list(fragments)
         opcode = TEXT if isinstance(parts[0], str) else BINARY
         payloads = [part.encode() if isinstance(part, str) else bytes(part) for part in parts]
@@ -98,31 +139,26 @@ class Client:
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are, which may be half a frame, or none."""
-        self._transport.deliver(data)
-        self._loop.settle()
+        self._wire.do(lambda: self._wire.deliver(data))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection with a close code (RFC 6455 section 7.4)."""
         if self.is_open:
-            self._has_sent_close = True
-            self.send_raw(_frame(FINAL | CLOSE, code.to_bytes(2) + reason.encode()))
+            self._wire.do(lambda: self._send_close(code.to_bytes(2) + reason.encode()))
 
     def vanish(self) -> None:
         """Break the connection without a word, as when a phone loses its network."""
-        self._transport.abort()
-        self._loop.settle()
+        self._wire.do(self._wire.abort)
 
     def stop_reading(self) -> None:
         """Take nothing more from the server; see `--max_queue_bytes` for what it does then."""
-        self._transport.stall()
-        self._loop.settle()
+        self._wire.do(self._wire.stall)
 
     def go_on_reading(self) -> None:
         """Take what has come since `stop_reading`, and all that follows."""
-        self._transport.unstall()
-        self._loop.settle()
+        self._wire.do(self._wire.unstall)
 
-    # The transport calls these
+    # The wire calls these, in the event loop
 
     def on_bytes(self, data: bytes) -> None:
         """Take frames of the server apart; answer its pings and its close frame, as browsers do."""
@@ -131,7 +167,8 @@ class Client:
             first, payload, self._bytes = frame
             opcode = first & 0x0F
             if opcode == PING:
-                self._transport.deliver(_frame(FINAL | PONG, payload))
+                if not self._wire.is_own_ping(payload):
+                    self._wire.deliver(_frame(FINAL | PONG, payload))
             elif opcode == CLOSE:
                 self._on_close(payload)
             elif opcode != PONG:
@@ -139,15 +176,18 @@ class Client:
 
     def on_end(self) -> None:
         """Note that the connection is gone."""
-        if self.close_code is None:
-            self.close_code = ABNORMAL
+        if self._close_code is None:
+            self._close_code = ABNORMAL
 
     def _on_close(self, payload: bytes) -> None:
-        self.close_code = int.from_bytes(payload[:2]) if payload else NO_STATUS
-        self.close_reason = payload[2:].decode()
+        self._close_code = int.from_bytes(payload[:2]) if payload else NO_STATUS
+        self._close_reason = payload[2:].decode()
+        self._send_close(payload[:2])
+
+    def _send_close(self, payload: bytes) -> None:
         if not self._has_sent_close:
             self._has_sent_close = True
-            self._transport.deliver(_frame(FINAL | CLOSE, payload[:2]))
+            self._wire.deliver(_frame(FINAL | CLOSE, payload))
 
     def _on_part(self, opcode: int, payload: bytes, *, is_last: bool) -> None:
         self._opcode = opcode or self._opcode
@@ -155,13 +195,13 @@ class Client:
         if is_last:
             message = b"".join(self._fragments)
             self._fragments = []
-            self.received.append(message.decode() if self._opcode == TEXT else message)
+            self._received.append(message.decode() if self._opcode == TEXT else message)
 
 
 class Transport(asyncio.Transport):
     """Carry bytes between a protocol of the server and a client, in memory."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, peer: str) -> None:
+    def __init__(self, loop: FakeClockLoop, peer: str) -> None:
         super().__init__({"peername": (peer, 50000)})
         self.protocol: Any = None
         self.client: Client | None = None
@@ -171,9 +211,24 @@ class Transport(asyncio.Transport):
         self._stalled: bytes | None = None
         self._is_paused = False
         self._is_closing = False
-        self._is_lost = False
+        self.is_lost = False
 
     # The client's side
+
+    @property
+    def connection(self) -> FilteredWebSocket:
+        connection: FilteredWebSocket = self.protocol
+        return connection
+
+    def do(self, action: Callable[[], None]) -> None:
+        action()
+        self._loop.settle()
+
+    def refresh(self) -> None:
+        """Do nothing: `do` has let all come."""
+
+    def is_own_ping(self, payload: bytes) -> bool:
+        return False
 
     def deliver(self, data: bytes) -> None:
         """Give the server something to read."""
@@ -194,7 +249,7 @@ class Transport(asyncio.Transport):
             self._loop.call_soon(self.protocol.resume_writing)
 
     def _read(self) -> None:
-        while self._to_server and not self._is_paused and not self._is_lost:
+        while self._to_server and not self._is_paused and not self.is_lost:
             buffer = self.protocol.get_buffer(-1)
             chunk = self._to_server[: len(buffer)]
             self._to_server = self._to_server[len(chunk) :]
@@ -210,7 +265,7 @@ class Transport(asyncio.Transport):
     # The server's side: what asyncio asks of a transport
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_lost:
+        if self.is_lost:
             return
         if self._stalled is not None:
             self._stalled += data
@@ -251,8 +306,8 @@ class Transport(asyncio.Transport):
         self._loop.call_soon(self._lose)
 
     def _lose(self) -> None:
-        if not self._is_lost:
-            self._is_lost = True
+        if not self.is_lost:
+            self.is_lost = True
             self.protocol.connection_lost(None)
             if self.client is not None:
                 self.client.on_end()
@@ -274,15 +329,23 @@ def request(path: str, headers: Headers) -> bytes:
     return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
 
-def parse_response(data: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers with lower-case names, and what follows."""
+def parse_response(data: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the headers of a 101, with lower-case names, and what follows.
+
+    Raises Refused for any other answer, and for none.
+    """
+    if not data:
+        raise Refused(0, "the connection was closed without an answer", {})
     head, _, rest = data.partition(b"\r\n\r\n")
     status_line, *lines = head.decode("latin-1").split("\r\n")
     headers = {}
     for line in lines:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    return int(status_line.split()[1]), headers, rest
+    status = int(status_line.split()[1])
+    if status != 101:
+        raise Refused(status, rest.decode().rstrip("\n"), headers)
+    return headers, rest
 
 
 def message_frames(opcode: int, payloads: Sequence[bytes]) -> bytes:

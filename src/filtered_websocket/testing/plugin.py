@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
+    from .filter_run import FilterRun
     from .pipeline import Pipeline
+    from .server import Server
 
-__all__ = ["fws_pipeline"]
+__all__ = ["fws_pipeline", "fws_server"]
+
+Run = TypeVar("Run", bound="FilterRun")
+
+# The classes are imported late, since pytest loads plugins also where nobody uses them.
 
 
 @pytest.fixture
 def fws_pipeline() -> Iterator[Callable[..., Pipeline]]:
     """Return what makes a `Pipeline` of its arguments; at the end of the test it is closed."""
-    from .pipeline import Pipeline  # here, since pytest loads plugins also where nobody uses them
+    from .pipeline import Pipeline
 
-    with ExitStack() as pipelines:
+    yield from _made(Pipeline)
 
-        def make(*filters: str, **options: Any) -> Pipeline:
-            return pipelines.enter_context(Pipeline(*filters, **options))
+
+@pytest.fixture
+def fws_server() -> Iterator[Callable[..., Server]]:
+    """Return what makes a `Server` of its arguments; at the end of the test it is closed."""
+    from .server import Server
+
+    yield from _made(Server)
+
+
+def _made(kind: Callable[..., Run]) -> Iterator[Callable[..., Run]]:
+    with ExitStack() as runs:
+
+        def make(*filters: str, **options: Any) -> Run:
+            run = kind(*filters, **options)
+            runs.callback(run.close)
+            return run
 
         yield make

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from filtered_websocket.config import ConfigError
-from filtered_websocket.importer import ModuleError
 from filtered_websocket.storage_objects.base import StorageError
 from filtered_websocket.testing import Pipeline, Refused
 
@@ -209,25 +207,6 @@ def test_groups_by_token(empty_chains: None) -> None:
         assert eve.received == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "error"),
-    [
-        (("no_such_filter",), {}, ModuleError),
-        ((), {"no_such_option": 1}, ConfigError),
-        ((), {"rate": "fast"}, ConfigError),
-        ((), {"storage": "no_such_storage"}, ModuleError),
-    ],
-)
-def test_what_cannot_start(
-    empty_chains: None, arguments: tuple[str, ...], options: Any, error: type[Exception]
-) -> None:
-    """What `fws_server` would complain of is raised, and nothing is left behind."""
-    handlers = list(logging.getLogger().handlers)
-    with pytest.raises(error):
-        Pipeline(*arguments, **options)
-    assert logging.getLogger().handlers == handlers
-
-
 def test_a_storage_that_does_not_start(write_module: WriteModule) -> None:
     """What a storage raises at its start is raised."""
     source = """
@@ -245,16 +224,16 @@ def test_a_storage_that_does_not_start(write_module: WriteModule) -> None:
         Pipeline(storage="away")
 
 
-def test_a_call_in_the_event_loop(empty_chains: None) -> None:
-    """`call` returns what the function does, or raises."""
-    with Pipeline() as pipeline:
-        assert pipeline.call(lambda: len(pipeline.server.users)) == 0
-        with pytest.raises(ZeroDivisionError):
-            pipeline.call(lambda: 1 / 0)
-
-
-def test_a_module_without_filters_is_a_warning(write_module: WriteModule) -> None:
-    """As the server does, the pipeline tells of a module that registers nothing."""
-    write_module("nothing.py", "")
-    with pytest.warns(UserWarning, match="has no filters"):
-        Pipeline("nothing").close()
+def test_waiting_takes_no_real_time(write_module: WriteModule) -> None:
+    """`wait_for` lets as much time pass as it takes, and no more than it may."""
+    write_module("slow.py", SLOW)
+    with Pipeline("slow", "broadcast_messages") as pipeline:
+        alice, bob = pipeline.connect("/?wait=0"), pipeline.connect("/?wait=0")
+        alice.send("one")
+        alice.send("two")
+        pipeline.wait_for(lambda: bob.received)
+        assert bob.received == ["one"]
+        with pytest.raises(TimeoutError, match=r"0\.9 seconds"):
+            pipeline.wait_for(lambda: len(bob.received) == 2, seconds=0.9)
+        pipeline.advance(0.1)
+        assert bob.received == ["one", "two"]

@@ -8,23 +8,32 @@ from pathlib import Path
 from textwrap import dedent
 
 
-def test_the_fixture_makes_pipelines_and_closes_them(tmp_path: Path) -> None:
-    """A test file that imports nothing of ours runs pipelines; all are closed when a test ends."""
+def test_the_fixtures_make_what_they_close(tmp_path: Path) -> None:
+    """A test file that imports nothing of ours runs both; all are closed when a test ends."""
     (tmp_path / "test_chat.py").write_text(
         dedent(
             """
+            import threading
+
             made = []
 
             def test_chat(fws_pipeline):
-                pipeline = fws_pipeline("broadcast_messages", rate=5)
-                made.append(fws_pipeline("broadcast_messages"))
-                alice, bob = pipeline.connect(), pipeline.connect()
+                chat(fws_pipeline)
+
+            def test_chat_over_sockets(fws_server):
+                chat(fws_server)
+
+            def chat(make):
+                run = make("broadcast_messages", rate=5)
+                make("broadcast_messages")
+                alice, bob = run.connect(), run.connect()
                 made.append(alice)
                 alice.send("hi")
                 assert bob.received == ["hi"]
 
-            def test_after_it():
-                assert made[1].close_code == 1001
+            def test_after_them():
+                assert [client.close_code for client in made] == [1001, 1001]
+                assert threading.active_count() == 1
             """
         )
     )
@@ -36,7 +45,7 @@ def test_the_fixture_makes_pipelines_and_closes_them(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert "2 passed" in result.stdout, result.stdout
+    assert "3 passed" in result.stdout, result.stdout
 
 
 def test_the_test_of_the_manual_passes() -> None:
