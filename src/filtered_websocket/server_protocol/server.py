@@ -235,7 +235,10 @@ class Protocol(Outbox):
         self.write = transport.write
         self.is_open = True
         self._may_open = False
-        logger.debug("open", extra={"connection": self})
+        if logger.isEnabledFor(
+            logging.DEBUG
+        ):  # a handshake is too short for a line that nobody sees
+            logger.debug("open", extra={"connection": self})
         self.counters.connections += 1
         self.users.enter(self)
         early, self._early = self._early, None
@@ -441,7 +444,8 @@ class Protocol(Outbox):
         if self.is_open:
             self.is_open = False
             self.counters.closed(code, by)
-            logger.debug("closed with %d by the %s", code, by, extra={"connection": self})
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("closed with %d by the %s", code, by, extra={"connection": self})
             self.users.leave(self)
             self.onDisconnect()
 
