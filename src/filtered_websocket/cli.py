@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resolved = resolve(*given)
         options, warnings = resolved.options, resolved.warnings
         if "new_filter" in options:
-            print(write_filter(options.new_filter, Path.cwd()), end="")
+            print(write_filter(options.new_filter, Path()), end="")
             return 0
         set_up(options.log_level, options.log_format, sys.stderr)
         _print_at_once()

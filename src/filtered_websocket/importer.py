@@ -26,7 +26,7 @@ from .typing import FilterError
 __all__ = ["ModuleError", "add_storage_options", "import_filters", "import_storage"]
 
 NOT_THE_AUTHORS = (
-    "<frozen importlib",
+    "<frozen ",  # what Python itself starts with, such as os
     os.path.dirname(__file__) + os.sep,
     *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")},
 )

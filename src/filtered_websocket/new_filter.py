@@ -88,8 +88,10 @@ def _check_name(name: str) -> None:
         raise NewFilterError(
             f"{name!r} is no name for a module: letters, digits and _, a letter first{hint}"
         )
-    if name.startswith("test_"):
-        raise NewFilterError(f"{name}.py would be taken for a test; call it {name[5:] or 'else'}")
+    if name.startswith("test_") or name.endswith("_test") or name == "conftest":
+        bare = name.removeprefix("test_").removesuffix("_test")
+        hint = f"; how about {bare}_filter?" if bare.isidentifier() and bare != "conftest" else ""
+        raise NewFilterError(f"pytest would take {name}.py for its own{hint}")
     if name in sys.stdlib_module_names:
         raise NewFilterError(
             f"Python has a module {name!r}, which would win; how about {name}_filter?"
@@ -102,7 +104,7 @@ def _check_name(name: str) -> None:
 
 def _check_that_nothing_is_in_the_way(name: str, folder: Path, paths: list[Path]) -> None:
     there = [path.name for path in paths if os.path.lexists(path)]
-    if (folder / name / "__init__.py").exists():
+    if os.path.exists(folder / name / "__init__.py"):
         there.append(f"{name}{os.sep}")  # a package, which would win
     if there:
         verb = "is" if len(there) == 1 else "are"

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from filtered_websocket.filters.base import FilterBase
 
+EXAMPLES = str(Path(__file__).parents[2] / "examples")
 WriteModule = Callable[[str, str], Path]
 
 # No test may depend on how fast the machine is.
@@ -52,6 +53,15 @@ async def idle() -> None:
 def add(chain: type[FilterBase], body: Callable[[Any, Any], Any]) -> None:
     """Add a filter that does what `body` does, as a class statement would."""
     type("Added", (chain,), {"filter": staticmethod(body), "__module__": body.__module__})
+
+
+@pytest.fixture(autouse=True)
+def path_without_examples() -> Iterator[None]:
+    """Forget the folders that pytest searches where it runs the tests of the examples as well."""
+    before = sys.path.copy()
+    sys.path[:] = [folder for folder in before if not folder.startswith(EXAMPLES)]
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture

@@ -132,12 +132,23 @@ def test_a_module_that_is_not_there(name: str, hint: str, write_module: WriteMod
         ("def f():\n    raise OSError('away')\nf()\n", 2, "OSError: away"),
         ("import json\njson.loads('{')\n", 2, "JSONDecodeError: Expecting property name"),
         ("import sys\nsys.exit('no')\n", 2, "SystemExit: no"),
+        ("import os\nos.environ['NO_SUCH']\n", 2, "KeyError: 'NO_SUCH'"),
         ("\nimport no_such_module\n", 2, "ModuleNotFoundError: No module named 'no_such_module'"),
         ("from os import nope\n", 1, "ImportError: cannot import name 'nope' from 'os'"),
         ("x = 1\ndef f(:\n", 2, "SyntaxError: invalid syntax"),
         ("if True:\nx = 1\n", 2, "IndentationError: expected an indented block"),
     ],
-    ids=["raises", "in-function", "in-library", "exits", "missing", "name", "syntax", "indent"],
+    ids=[
+        "raises",
+        "in-function",
+        "in-library",
+        "exits",
+        "frozen",
+        "missing",
+        "name",
+        "syntax",
+        "indent",
+    ],
 )
 def test_a_module_that_fails_on_import(
     source: str, line: int, reason: str, write_module: WriteModule

@@ -47,7 +47,11 @@ def test_the_class_has_the_name_of_the_module(name: str, class_name: str, tmp_pa
         ("2nd", "no name for a module: .* a letter first$"),
         ("", "'' is no name"),
         ("class", "; how about class_filter?"),
-        ("test_it", "taken for a test; call it it"),
+        ("test_it", "pytest would take test_it.py for its own; how about it_filter?"),
+        ("load_test", "pytest would take load_test.py for its own; how about load_filter?"),
+        ("conftest", "pytest would take conftest.py for its own$"),
+        ("test_", "pytest would take test_.py for its own$"),
+        (300 * "a", "File name too long"),
         ("json", "Python has a module 'json'.*json_filter"),
         ("pytest", r"installed module 'pytest', which would win .*my_pytest"),
         ("broadcast_messages", "comes with the server; how about my_broadcast_messages"),
@@ -91,3 +95,18 @@ def test_the_command(
     assert capsys.readouterr().err == (
         "fws_server: shout.py and test_shout.py are there already: nothing was written\n"
     )
+
+
+def test_a_current_directory_that_is_gone(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_chains: None,
+) -> None:
+    """It is an error in one line, as any other."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert cli.main(["--new_filter", "shout"]) == 2
+    assert capsys.readouterr().err == "fws_server: shout.py: No such file or directory\n"

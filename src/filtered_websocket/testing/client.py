@@ -122,7 +122,10 @@ class Client:
         return self._close_reason
 
     def send(self, message: str | bytes | bytearray) -> None:
-        """Send a message: `str` as text, else binary. Raises RuntimeError when it is closed."""
+        """Send a message: `str` as text, else binary.
+
+        Raises RuntimeError when the connection is closed, TypeError when it is neither.
+        """
         self.send_fragments([message])
 
     def send_fragments(self, fragments: Iterable[str | bytes | bytearray]) -> None:
@@ -134,7 +137,7 @@ class Client:
             raise RuntimeError(f"the connection is closed, with {self._close_code}")
         parts = list(fragments)
         opcode = TEXT if isinstance(parts[0], str) else BINARY
-        payloads = [part.encode() if isinstance(part, str) else bytes(part) for part in parts]
+        payloads = [part.encode() if isinstance(part, str) else _bytes(part) for part in parts]
         self.send_raw(message_frames(opcode, payloads))
 
     def send_raw(self, data: bytes) -> None:
@@ -221,6 +224,7 @@ class Transport(asyncio.Transport):
         return connection
 
     def do(self, action: Callable[[], None]) -> None:
+        self._loop.demand_use()
         action()
         self._loop.settle()
 
@@ -356,6 +360,10 @@ def message_frames(opcode: int, payloads: Sequence[bytes]) -> bytes:
         final = FINAL if index == last else 0
         frames += _frame(final | (CONTINUATION if index else opcode), payload)
     return frames
+
+
+def _bytes(part: bytes | bytearray) -> bytes:
+    return bytes(memoryview(part))  # of a number, `bytes` would make as many zeros
 
 
 def _frame(first: int, payload: bytes) -> bytes:

@@ -34,19 +34,25 @@ class FakeClockLoop(asyncio.SelectorEventLoop):
     def settle(self, seconds: float = 0.0, until: Callable[[], bool] = bool) -> None:
         """Do all that can be done now, and what comes due while `seconds` pass.
 
-        Time stops where `until` is true. Raises RuntimeError in a running event loop, or when it
-        does not come to rest.
+        Time stops where `until` is true. Raises RuntimeError when it does not come to rest, and as
+        `demand_use` does.
         """
-        if asyncio._get_running_loop() is not None:
-            raise RuntimeError(
-                "a pipeline has an event loop of its own: use it in `def test…`, "
-                "not in `async def test…`"
-            )
+        self.demand_use()
         self._until, self._is_enough = self._now + seconds, until
         self._idle_selector.turns_left = self.max_turns
         self.run_forever()
         if self._idle_selector.turns_left < 0:
             raise RuntimeError("the filters do not come to rest")
+
+    def demand_use(self) -> None:
+        """Raise RuntimeError within a running event loop, or when this one is closed."""
+        if self.is_closed():
+            raise RuntimeError("the pipeline is closed")
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "a pipeline has an event loop of its own: use it in `def test…`, "
+                "not in `async def test…`"
+            )
 
     def _on_idle(self, timeout: float | None) -> None:
         """Go on to the next timer, if it is due within the time that may pass."""

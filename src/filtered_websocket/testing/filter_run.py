@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import ModuleType, TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,6 +17,7 @@ from ..importer import add_storage_options, import_filters, import_storage
 from ..options import default_parser
 from ..server import FilteredWebSocketFactory
 from .client import Client, Headers
+from .import_path import with_own_folders
 from .isolation import empty_chains
 
 __all__ = ["PATIENCE", "FilterRun"]
@@ -41,7 +43,12 @@ class FilterRun(ABC):
         self.log = []
         self._handler = _Handler(self.log, self._is_running_here)
         logging.getLogger().addHandler(self._handler)
+        self._folders = ExitStack()  # filters may import later as well
         try:
+            if "filters" in options or not all(isinstance(name, str) for name in filters):
+                kind = type(self).__name__
+                raise TypeError(f'name filters one by one, as {kind}("my_filter", "other_filter")')
+            self._folders.enter_context(with_own_folders())
             with empty_chains() as self._modules:
                 storage_class = import_storage(storage)
                 parser = default_parser()
@@ -111,6 +118,7 @@ class FilterRun(ABC):
     def _end(self) -> None:
         """Leave nothing behind."""
         logging.getLogger().removeHandler(self._handler)
+        self._folders.close()
 
 
 class _Handler(logging.Handler):

@@ -41,6 +41,7 @@ class Pipeline(FilterRun):
         super().__init__(filters, storage, options)
 
     def _start(self, options: Namespace, storage_class: Any) -> None:
+        self._loop.demand_use()
         self._life = self._loop.create_task(self._live(options, storage_class))
         self._loop.settle()
         if self._life.done():
@@ -79,6 +80,7 @@ class Pipeline(FilterRun):
 
     def connect_with(self, chunks: Iterable[bytes], peer: str) -> Client:
         """Open a connection with a handshake that comes in `chunks`; else as `connect`."""
+        self._loop.demand_use()
         transport = Transport(self._loop, peer)
         for index, chunk in enumerate(chunks):
             if index:
@@ -100,8 +102,11 @@ class Pipeline(FilterRun):
     def advance(self, seconds: float) -> None:
         """Let time pass, in seconds, and what is due happen; it takes none.
 
-        Raises RuntimeError when the server does not come to rest.
+        Raises RuntimeError when the server does not come to rest, ValueError when `seconds` are
+        less than none.
         """
+        if not seconds >= 0:
+            raise ValueError(f"time does not go back: {seconds} seconds")
         self._loop.settle(seconds)
 
     def wait_for(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -122,6 +127,7 @@ class Pipeline(FilterRun):
         async def run() -> Result:
             return function()
 
+        self._loop.demand_use()
         task = self._loop.create_task(run())
         self._loop.settle()
         return task.result()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from .import_path import note_folder
+
 if TYPE_CHECKING:
     from .filter_run import FilterRun
     from .pipeline import Pipeline
@@ -18,6 +20,12 @@ __all__ = ["fws_pipeline", "fws_server"]
 Run = TypeVar("Run", bound="FilterRun")
 
 # The classes are imported late, since pytest loads plugins also where nobody uses them.
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let runs of this test find the modules that are beside it."""
+    note_folder(str(item.path.parent))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,14 @@ def test_fragments_are_one_message(alice: Client, bob: Client) -> None:
     alice.send_fragments(["h", "", "i"])
     alice.send_fragments([b"1", b"2"])
     assert bob.received == ["hi", b"12"]
+
+
+@pytest.mark.parametrize("message", [3, None, ["hi"]])
+def test_what_is_no_message(alice: Client, bob: Client, message: Any) -> None:
+    """Anything but text and bytes is an error of the test; above all, 3 is not three zeros."""
+    with pytest.raises(TypeError):
+        alice.send(message)
+    assert bob.received == []
 
 
 def test_raw_bytes_may_be_half_a_frame(alice: Client, bob: Client) -> None:

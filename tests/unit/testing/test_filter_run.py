@@ -30,13 +30,15 @@ BOTH = pytest.mark.parametrize("kind", [Pipeline, Server])
         (("no_such_filter",), {}, ModuleError),
         ((), {"no_such_option": 1}, ConfigError),
         ((), {"rate": "fast"}, ConfigError),
+        ((["broadcast_messages"],), {}, TypeError),
+        ((), {"filters": ["broadcast_messages"]}, TypeError),
         ((), {"storage": "no_such_storage"}, ModuleError),
     ],
 )
 def test_what_cannot_start(
     kind: type[FilterRun],
     empty_chains: None,
-    filters: tuple[str, ...],
+    filters: tuple[Any, ...],
     options: Any,
     error: type[Exception],
 ) -> None:

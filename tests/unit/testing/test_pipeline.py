@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -237,3 +239,35 @@ def test_waiting_takes_no_real_time(write_module: WriteModule) -> None:
             pipeline.wait_for(lambda: len(bob.received) == 2, seconds=0.9)
         pipeline.advance(0.1)
         assert bob.received == ["one", "two"]
+
+
+async def test_an_async_test_is_told_what_to_do(empty_chains: None) -> None:
+    """The error is all there is: nothing is left unawaited or open."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(RuntimeError, match="in `def test"):
+            Pipeline("broadcast_messages")
+        gc.collect()
+    assert warned == []
+
+
+def test_after_its_end_it_says_so(empty_chains: None) -> None:
+    """What a test still asks of a closed pipeline names the reason."""
+    pipeline = Pipeline("broadcast_messages")
+    alice = pipeline.connect()
+    pipeline.close()
+    for use in (
+        pipeline.connect,
+        alice.vanish,
+        lambda: pipeline.put("item"),
+        lambda: pipeline.advance(1),
+    ):
+        with pytest.raises(RuntimeError, match="the pipeline is closed"):
+            use()
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_time_does_not_go_back(seconds: float, empty_chains: None) -> None:
+    """A difference of two times that has the wrong sign is an error of the test."""
+    with Pipeline() as pipeline, pytest.raises(ValueError, match="time does not go back"):
+        pipeline.advance(seconds)

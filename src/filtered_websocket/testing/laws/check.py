@@ -66,6 +66,8 @@ def check_filter(
         raise ValueError(f"there is no law {unknown[0]!r}; the laws are {', '.join(LAWS)}")
     if unreasonable := [name for name, reason in without.items() if not str(reason).strip()]:
         raise ValueError(f"leaving out the law {unreasonable[0]!r} needs a reason")
+    if isinstance(pipeline, str):
+        raise ValueError(f"pipeline is a list of names: {pipeline.split()}")
     filters = list(pipeline) or [module]
     if module not in filters:
         raise ValueError(f"the pipeline {' '.join(filters)} is without {module}")

@@ -187,6 +187,7 @@ def test_options_and_storage_are_those_of_the_server(write_module: WriteModule) 
         ({"without": {"speed": "no"}}, ValueError, "no law 'speed'; the laws are exceptions, p"),
         ({"without": {"time": " "}}, ValueError, "the law 'time' needs a reason"),
         ({"pipeline": ["broadcast_messages"]}, ValueError, "is without stdout_messages"),
+        ({"pipeline": "stdout_messages"}, ValueError, r"list of names: \['stdout_messages'\]"),
         ({"pipeline": ["stdout_messages", "no_such"]}, ModuleError, "'no_such' was not found"),
     ],
 )
