@@ -278,6 +278,7 @@ class StorageObject(BasePubSubStorageObject):
 
     def subscribed(self) -> None:
         """Bring the copy in line: changes are being heard from now on."""
+        self._failures = 0  # those before were of a Redis that was away
         self._snapshot_needed = True
         self._wake.set()
 

@@ -185,3 +185,12 @@ async def test_whether_redis_is_needed_to_be_ready() -> None:
     assert required.why_not_ready() == ""
     required._failures = LASTING
     assert required.why_not_ready() == "writing to Redis fails"
+
+
+async def test_failures_of_an_outage_do_not_add_up() -> None:
+    """Those before Redis was heard again are of the outage, which the subscriber has told."""
+    store = storage("--redis_required")
+    store.subscriber.is_listening = True
+    store._failures = LASTING
+    store.subscribed()
+    assert store.why_not_ready() == ""
