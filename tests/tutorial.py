@@ -194,7 +194,9 @@ def what_make_runs(command: str) -> str:
         return command
     make = shutil.which("make")
     assert make is not None
-    recipe = subprocess.run([make, "--dry-run", "run"], cwd=ROOT, capture_output=True, text=True)
+    recipe = subprocess.run(
+        [make, "--dry-run", "--no-print-directory", "run"], cwd=ROOT, capture_output=True, text=True
+    )
     last = recipe.stdout.splitlines()[-1]
     assert last.startswith(".venv/bin/"), recipe
     return last.removeprefix(".venv/bin/")

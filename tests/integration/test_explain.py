@@ -178,14 +178,14 @@ def test_documented_command_lines_are_right(
 
 
 def python_blocks() -> list[object]:
-    """Return the Python code of the README and the manual, block by block."""
+    """Return the filters of the README and the manual, block by block; others are scripts."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    pages.remove(ROOT / "docs" / "testing.md")  # its blocks are tests
     fence = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
     return [
         pytest.param(code, id=f"{page.name}-{number}")
         for page in pages
         for number, code in enumerate(fence.findall(page.read_text()), start=1)
+        if re.search(r"^class \w+\(.*Filter\)", code, re.MULTILINE)
     ]
 
 
