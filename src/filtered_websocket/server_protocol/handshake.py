@@ -285,15 +285,15 @@ class Handshake(asyncio.BufferedProtocol):
         searched = max(0, len(self._head) - 3)
         self._head += chunk
         end = self._head.find(b"\r\n\r\n", searched, self._acceptor.limits.header_size)
-        if end >= 0:
-            self._answer(bytes(self._head[:end]))
-        elif self._head[0] == TLS_HANDSHAKE:
+        if self._head[0] == TLS_HANDSHAKE:  # first, so that it does not matter how the bytes come
             self._refuse(
                 "tls",
                 400,
                 "this is TLS, and the server speaks plain HTTP here",
                 advice="let the client use ws://, or start with -key and -cert",
             )
+        elif end >= 0:
+            self._answer(bytes(self._head[:end]))
         elif len(self._head) > self._acceptor.limits.header_size:
             self._refuse("header_size", 431, "the request is too large")
 
